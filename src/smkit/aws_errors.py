@@ -1,0 +1,74 @@
+"""What AWS errors mean and how to fix them, in one place."""
+
+from __future__ import annotations
+
+from botocore.exceptions import (
+    BotoCoreError,
+    ClientError,
+    ConnectTimeoutError,
+    EndpointConnectionError,
+    NoCredentialsError,
+    PartialCredentialsError,
+    SSLError,
+    SSOTokenLoadError,
+    TokenRetrievalError,
+    UnauthorizedSSOTokenError,
+)
+
+#: What boto3 raises when a call fails.
+AWS_ERRORS = (BotoCoreError, ClientError)
+
+NOT_FOUND_CODES = frozenset({"404", "NoSuchKey", "NotFound"})
+
+_OTHER_PARTITION = "the access key is unknown in this partition: keys of aws do not work in aws-cn, nor the reverse"
+_NO_CREDENTIALS = "set `profile`, run `aws configure`, or give the machine a role"
+_FIXES = {
+    "NoSuchBucket": "create the bucket, or correct its name in the settings",
+    "AccessDenied": "the caller's policy, or the bucket's, does not allow it",
+    "403": "the caller's policy, or the bucket's, does not allow it",
+    "AllAccessDisabled": "the account is closed or suspended",
+    "ExpiredToken": "the session has expired: sign in again",
+    "ExpiredTokenException": "the session has expired: sign in again",
+    "InvalidAccessKeyId": _OTHER_PARTITION,
+    "InvalidClientTokenId": _OTHER_PARTITION,
+    "SignatureDoesNotMatch": "the secret access key is wrong",
+    "RequestTimeTooSkewed": "this machine's clock is wrong",
+    "PermanentRedirect": "the bucket is in another region: set `region` to the bucket's",
+    "301": "the bucket is in another region: set `region` to the bucket's",
+    "AuthorizationHeaderMalformed": "the bucket is in another region: set `region` to the bucket's",
+    "ResourceNotFoundException": "it does not exist in this region and account",
+    "AccessDeniedException": "the caller's policy does not allow it",
+    "PreconditionFailed": "the object changed while it was read: try again",
+    "SlowDown": "S3 asks to slow down: try again later, or write less at once",
+    "KMS.DisabledException": "the KMS key is disabled",
+    "KMS.NotFoundException": "the KMS key does not exist in this region",
+}
+
+
+def error_code(error: Exception) -> str:
+    """Return the service's error code, or `""` where the call did not reach the service."""
+    if isinstance(error, ClientError):
+        return str(error.response.get("Error", {}).get("Code", ""))
+    return ""
+
+
+def explain_aws_error(error: Exception, what: str) -> str:
+    """Say what failed, why, and how to fix it.
+
+    Args:
+        error: What boto3 raised.
+        what: What was tried: `"read s3://bucket/key"`.
+    """
+    if isinstance(error, ClientError):
+        code = error_code(error)
+        message = str(error.response.get("Error", {}).get("Message", "")).rstrip(".")
+        fix = _FIXES.get(code, "")
+        said = f"{code}: {message}" if message and message != code else code
+        return f"cannot {what}: {said}" + (f"; {fix}" if fix else "")
+    if isinstance(error, (NoCredentialsError, PartialCredentialsError)):
+        return f"cannot {what}: no AWS credentials found; {_NO_CREDENTIALS}"
+    if isinstance(error, (TokenRetrievalError, UnauthorizedSSOTokenError, SSOTokenLoadError)):
+        return f"cannot {what}: the single sign-on session has expired; run `aws sso login`"
+    if isinstance(error, (EndpointConnectionError, ConnectTimeoutError, SSLError)):
+        return f"cannot {what}: {error}; check the network, the proxy and `region`"
+    return f"cannot {what}: {error}"

@@ -1,0 +1,21 @@
+"""The commit protocol: numbered, immutable versions of named things, on an `ObjectStore`.
+
+::
+
+    <kind>/<name>/data/<publish id>/...            the files, never shared between versions
+    <kind>/<name>/versions/<10^10 - n>.json        the manifest is the commit; the newest lists first
+    <kind>/<name>/aliases/<alias>/<10^10 - g>.json an append-only log
+    <kind>/<name>/tombstones/<10^10 - n>.json      the version was pruned
+
+To publish is to upload the files under a fresh publish id, then to put the manifest of the next number if it is absent.
+A crash before that leaves an invisible orphan, after it a whole version. `manifest` is the stored form, `versions` the
+log of versions, `aliases` the log of each alias, `cache` the verified reading of files.
+"""
+
+from __future__ import annotations
+
+from smkit.versioning.aliases import AliasLog, AliasRecord
+from smkit.versioning.manifest import Manifest, StoredFile
+from smkit.versioning.versions import PendingFile, VersionLog
+
+__all__ = ["AliasLog", "AliasRecord", "Manifest", "PendingFile", "StoredFile", "VersionLog"]
