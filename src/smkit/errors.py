@@ -22,7 +22,9 @@ class SmkitError(Exception):
 
 
 def _restored(cls: type[SmkitError], args: tuple[Any, ...], attributes: dict[str, Any]) -> SmkitError:
-    error = cls.__new__(cls, *args)
+    # __base__, not the first in the MRO, decides the layout: OSError's objects are larger than RuntimeError's.
+    error: SmkitError = (cls.__base__ or cls).__new__(cls, *args)
+    error.args = args
     error.__dict__.update(attributes)
     return error
 

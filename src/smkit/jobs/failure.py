@@ -1,0 +1,68 @@
+"""Turns a failed job into an error that shows what the script itself said."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from smkit.errors import TrainingFailed, TrainingStopped, TrainingTimeout
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from smkit.jobs.backend import JobStatus
+
+#: Lines of the log that are searched for a traceback.
+TAIL_LINES = 2000
+_SHOWN_LINES = 20
+_HEADS = ("Traceback (most recent call last):", "  + Exception Group Traceback (most recent call last):")
+_LINKS = (
+    "During handling of the above exception, another exception occurred:",
+    "The above exception was the direct cause of the following exception:",
+)
+
+
+def training_error(name: str, status: JobStatus, tail: Sequence[str]) -> TrainingFailed:
+    """Return the error for a job that ended as `Failed` or `Stopped`.
+
+    Args:
+        name: The job.
+        status: Its final state.
+        tail: The last lines of its log.
+    """
+    traceback = find_traceback(tail, status.exit_code)
+    kind: type[TrainingFailed] = TrainingFailed
+    if status.status == "Stopped":
+        kind = TrainingTimeout if status.secondary_status == "MaxRuntimeExceeded" else TrainingStopped
+    shown = traceback.splitlines() if traceback else list(tail)[-_SHOWN_LINES:]
+    head = f"job {name!r} {'was stopped' if status.status == 'Stopped' else 'failed'}: {status.reason}"
+    parts = [head, *shown, f"The whole log: {status.log_location}"]
+    return kind(
+        "\n".join(parts),
+        job_name=name,
+        exit_code=status.exit_code,
+        traceback=traceback,
+        log_path=status.log_location,
+    )
+
+
+def find_traceback(lines: Sequence[str], exit_code: int | None) -> str:
+    """Return the last traceback of a log with those it is chained to, or "".
+
+    A traceback that the script only logged, and went on, is not the cause of its end: one that many more lines
+    follow counts only where the interpreter itself ended with it, which is exit code 1.
+    """
+    starts = [number for number, line in enumerate(lines) if line.startswith(_HEADS)]
+    if not starts or (exit_code is not None and exit_code <= 0):
+        return ""
+    start = starts[-1]
+    end = next(
+        (n for n in range(start + 1, len(lines)) if lines[n].strip() and not lines[n].startswith(" ")), len(lines)
+    )
+    following = len(lines) - end - 1
+    if following > (200 if exit_code == 1 else _SHOWN_LINES):
+        return ""
+    for earlier in reversed(starts[:-1]):
+        if start < 2 or lines[start - 2] not in _LINKS:
+            break
+        start = earlier
+    return "\n".join(lines[start:]).rstrip()

@@ -1,0 +1,380 @@
+"""Jobs on this machine: the container's contract in a fresh process of this Python."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import math
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from dataclasses import dataclass, field
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, BinaryIO, cast
+
+from smkit.environment import describe_environment
+from smkit.errors import DuplicateJobError, JobError, JobNotFound
+from smkit.jobs import contract, staging
+from smkit.jobs.backend import FINAL_STATUSES, JobStatus, LogPage
+from smkit.jobs.supervisor import write_json
+from smkit.naming import check_job_name
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from smkit.jobs.channels import Channel
+    from smkit.jobs.spec import JobSpec
+
+SCHEMA_VERSION = 1
+_RECORD, _LOCK, _LOG = "run.json", "lock", "job.log"
+_PAGE_BYTES = 1 << 20
+_START_SECONDS = 10.0
+#: Not inherited: smkit's own settings (a script must not need them, on AWS it has none), leftovers of an outer job,
+#: and what would change which Python code is found.
+_DROPPED_PREFIXES = ("SMKIT_", "SM_", "SAGEMAKER_")
+_DROPPED = frozenset(
+    {"CURRENT_HOST", "TRAINING_JOB_NAME", "TRAINING_JOB_ARN"}
+    | {"PYTHONPATH", "PYTHONHOME", "PYTHONSTARTUP", "PYTHONINSPECT", "PYTHONUSERBASE", "PYTHONSAFEPATH"}
+    | {"PIP_TARGET", "PIP_PREFIX", "PIP_USER", "PIP_REQUIRE_VIRTUALENV"}
+)  # fmt: skip
+_LINEAGE = (
+    "schema_version", "job_name", "backend", "status", "entry_point", "hyperparameters", "inputs", "code",
+    "environment", "framework_version", "instance_type", "image", "created", "started", "ended",
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class LocalRequest:
+    """Everything that `LocalBackend.submit` does.
+
+    Args:
+        record: The job's record, `run.json`, as it will be written first.
+        code: The staged code.
+        channels: Channel name -> data, copied when the job is submitted.
+        environment: Variables from the caller, secrets among them: handed to the process, never written.
+    """
+
+    record: Mapping[str, Any]
+    code: staging.StagedCode
+    channels: Mapping[str, Channel] = field(repr=False)
+    environment: dict[str, str] = field(repr=False)
+
+    @property
+    def name(self) -> str:
+        """The job's name."""
+        return str(self.record["job_name"])
+
+
+class LocalBackend:
+    """Runs each job in a process of its own that outlives the submitter.
+
+    A job lies in `<folder>/<job name>/`: `run.json` (its record), `job.log`, `source/sourcedir.tar.gz`,
+    `output/model.tar.gz`, `output/output.tar.gz`, and `ml/`, which stands for `/opt/ml`.
+
+    Args:
+        folder: Where the jobs lie; made when the first is submitted.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def prepare(self, spec: JobSpec) -> LocalRequest:
+        """Return the whole request; reads the code and looks whether the inputs exist.
+
+        Raises:
+            ConfigError: The entry point, `source_dir` or an input is not there or not allowed.
+            JobError: The script does not compile.
+        """
+        code = staging.stage(spec)
+        inputs = {name: channel.describe() for name, channel in spec.channels.items()}
+        base = self._job_folder(spec.name) / "ml"
+        toolkit = contract.toolkit_of(spec.framework_version)
+        hyperparameters = spec.plain_hyperparameters()
+        config = contract.input_config(
+            hyperparameters,
+            spec.channels,
+            job_name=spec.name,
+            region=spec.region,
+            entry_point=code.entry_point,
+            submit_directory=f"{base}/code",
+            instance_type=spec.instance_type,
+        )
+        is_shell = code.entry_point.endswith(".sh")
+        is_package = "setup.py" in code.files and not is_shell
+        # The toolkit installs nothing for a shell script.
+        install = ["."] if is_package else []
+        install += ["-r", "requirements.txt"] if "requirements.txt" in code.files and not is_shell else []
+        request = {
+            "python": sys.executable,
+            "command": contract.command(
+                sys.executable,
+                code.entry_point,
+                contract.script_arguments(hyperparameters),
+                toolkit=toolkit,
+                is_package=is_package,
+            ),
+            "environment": {
+                **contract.image_environment(spec.name),
+                **contract.environment(str(base), config, toolkit=toolkit, num_cpus=os.cpu_count() or 1),
+            },
+            "input_config": config.files(),
+            "base": str(base),
+            "install": install or None,
+            "timeout": spec.timeout,
+            "metric_definitions": dict(spec.metric_definitions),
+        }
+        environment = describe_environment()
+        packages = environment.pop("packages")
+        record = {
+            "schema_version": SCHEMA_VERSION,
+            "job_name": spec.name,
+            "backend": "local",
+            "status": "InProgress",
+            "secondary_status": "Starting",
+            "reason": "",
+            "exit_code": None,
+            "entry_point": code.entry_point,
+            "source_dir": None if spec.source_dir is None else str(spec.source_dir),
+            "hyperparameters": hyperparameters,
+            "inputs": inputs,
+            "code": code.describe(),
+            "environment": environment,
+            "environment_variables": sorted(spec.environment),
+            "packages": packages,
+            "framework_version": spec.framework_version,
+            "instance_type": spec.instance_type,
+            "image": None,
+            "created": _now(),
+            "started": None,
+            "ended": None,
+            "metrics": {},
+            "model": None,
+            "warnings": [],
+            "request": request,
+        }
+        return LocalRequest(record, code, dict(spec.channels), dict(spec.environment))
+
+    def submit(self, request: LocalRequest) -> None:
+        """Copy the inputs, start the job and return.
+
+        Raises:
+            DuplicateJobError: The name is taken.
+            StorageError: An input could not be read.
+        """
+        folder = self._job_folder(request.name)
+        lock = self._claim(folder, request)
+        try:
+            try:
+                self._fill(folder, request)
+                self._start(folder, lock, request)
+            except BaseException:
+                # Nothing ran: the name is free again.
+                shutil.rmtree(folder)
+                raise
+        finally:
+            os.close(lock)
+
+    def status(self, name: str) -> JobStatus:
+        """Return the state of a job.
+
+        Raises:
+            JobNotFound: No job has this name.
+        """
+        folder = self._job_folder(name)
+        record = self._record(folder)
+        if record["status"] not in FINAL_STATUSES and not _is_locked(folder / _LOCK):
+            # The job may have ended between the two looks.
+            record = self._record(folder)
+            if record["status"] not in FINAL_STATUSES:
+                record |= {
+                    "status": "Failed",
+                    "secondary_status": "Failed",
+                    "reason": "the process that ran the job was killed, or the machine restarted; how far the script "
+                    "came is unknown",
+                }
+        metrics = {key: float(value) for key, value in record["metrics"].items()}
+        lineage = {key: record[key] for key in _LINEAGE}
+        lineage["environment"] = {**record["environment"], "packages": record["packages"]}
+        # JSON has no word for NaN.
+        lineage["metrics"] = {key: value for key, value in metrics.items() if math.isfinite(value)}
+        return JobStatus(
+            status=record["status"],
+            secondary_status=record["secondary_status"],
+            reason=record["reason"],
+            exit_code=record["exit_code"],
+            log_location=str(folder / _LOG),
+            model_uri=record["model"]["path"] if record["model"] else None,
+            metrics=metrics,
+            lineage=lineage,
+        )
+
+    def logs(self, name: str, position: int = 0) -> LogPage:
+        """Return up to 1 MiB of the log from a byte on.
+
+        Raises:
+            JobNotFound: No job has this name.
+        """
+        path = self._job_folder(name) / _LOG
+        try:
+            with path.open("rb") as file:
+                file.seek(position)
+                data = file.read(_PAGE_BYTES)
+        except FileNotFoundError:
+            self._record(path.parent)
+            return LogPage(b"", position)
+        return LogPage(data, position + len(data))
+
+    def stop(self, name: str) -> None:
+        """Ask the job to stop and return.
+
+        Raises:
+            JobNotFound: No job has this name.
+            JobError: The job did not start within 10 s, so that nobody could be asked.
+        """
+        folder = self._job_folder(name)
+        give_up = time.monotonic() + _START_SECONDS
+        while time.monotonic() < give_up:
+            if self.status(name).is_final:
+                return
+            text = (folder / _LOCK).read_text(encoding="ascii")
+            if text:
+                try:
+                    os.kill(int(text), signal.SIGTERM)
+                except ProcessLookupError:
+                    # It ended meanwhile; the next look at the status says how.
+                    continue
+                return
+            time.sleep(0.01)
+        raise JobError(f"job {name!r} is still being prepared by its submitter: stop it once it has started")
+
+    def names(self) -> list[str]:
+        """Return the names of the jobs, the newest first."""
+        if not self.folder.is_dir():
+            return []
+        # Hidden: jobs in the making, and what is not a job's.
+        records = (path / _RECORD for path in self.folder.iterdir() if not path.name.startswith("."))
+        created = {path.parent.name: self._record(path.parent)["created"] for path in records if path.is_file()}
+        return sorted(created, key=lambda name: (created[name], name), reverse=True)
+
+    def _job_folder(self, name: str) -> Path:
+        return self.folder / check_job_name(name)
+
+    def _record(self, folder: Path) -> dict[str, Any]:
+        try:
+            record: dict[str, Any] = json.loads((folder / _RECORD).read_bytes())
+        except FileNotFoundError:
+            raise JobNotFound(f"there is no job {folder.name!r} in {self.folder}") from None
+        except ValueError as error:
+            raise JobError(f"{folder / _RECORD} is damaged: {error}") from None
+        if record.get("schema_version") != SCHEMA_VERSION:
+            raise JobError(
+                f"{folder / _RECORD} has schema_version {record.get('schema_version')!r}; this smkit reads "
+                f"{SCHEMA_VERSION}: update smkit"
+            )
+        return record
+
+    def _claim(self, folder: Path, request: LocalRequest) -> int:
+        """Take the name: make the job's folder, complete with its record and held lock, and return the lock."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        draft = Path(tempfile.mkdtemp(prefix=".", dir=self.folder))
+        lock = os.open(draft / _LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+        try:
+            draft.chmod(0o755)
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            write_json(draft / _RECORD, {**request.record, "secondary_status": "Downloading"})
+            try:
+                # Of two at once one wins: a rename never replaces a folder that is not empty.
+                draft.rename(folder)
+            except OSError:
+                if not folder.exists():
+                    raise
+                raise DuplicateJobError(
+                    f"job {request.name!r} exists already in {self.folder}: names are never reused; choose another "
+                    "job_name, or leave it out to get a new one"
+                ) from None
+        except BaseException:
+            os.close(lock)
+            shutil.rmtree(draft)
+            raise
+        return lock
+
+    def _fill(self, folder: Path, request: LocalRequest) -> None:
+        base = folder / "ml"
+        for relative in ("code", "input/config", "input/data", "model", "output/data", "output/intermediate"):
+            (base / relative).mkdir(parents=True)
+        for name in ("source", "output"):
+            (folder / name).mkdir()
+        (folder / _LOG).touch()
+        for name, content in request.record["request"]["input_config"].items():
+            (base / "input" / "config" / name).write_text(json.dumps(content), encoding="utf-8")
+        request.code.write(base / "code")
+        (folder / "source" / "sourcedir.tar.gz").write_bytes(request.code.archive())
+        for name, channel in request.channels.items():
+            target = base / "input" / "data" / name
+            target.mkdir()
+            channel.download(target)
+
+    @staticmethod
+    def _start(folder: Path, lock: int, request: LocalRequest) -> None:
+        supervisor = Path(__file__).with_name("supervisor.py")
+        # -I and -S: nothing that the user installed or set can break the process that watches over the job.
+        command = [sys.executable, "-I", "-S", str(supervisor), str(folder), str(lock)]
+        with (folder / "supervisor.log").open("wb") as log:
+            process = subprocess.Popen(
+                command,
+                cwd=folder,
+                env=_inherited() | request.environment,
+                stdin=subprocess.PIPE,
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
+                pass_fds=(lock,),
+            )
+        try:
+            # Without this byte the supervisor ends at once: a Ctrl-C up to here leaves nothing running.
+            with cast("BinaryIO", process.stdin) as pipe:
+                pipe.write(b"\n")
+        except BrokenPipeError:
+            process.wait()
+            said = (folder / "supervisor.log").read_text(encoding="utf-8", errors="replace").strip()
+            raise JobError(f"job {request.name!r} could not start: its supervisor ended at once: {said}") from None
+        except BaseException:
+            process.kill()
+            process.wait()
+            raise
+        # Somebody must collect the exit code, or a zombie would stay for as long as the notebook runs.
+        threading.Thread(target=process.wait, name=f"smkit-job-{request.name}", daemon=True).start()
+
+
+def _inherited() -> dict[str, str]:
+    return {
+        name: value
+        for name, value in os.environ.items()
+        if name not in _DROPPED and not name.startswith(_DROPPED_PREFIXES)
+    }
+
+
+def _is_locked(path: Path) -> bool:
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    except FileNotFoundError:
+        return False
+    try:
+        # Shared, so that two who look at once do not take each other for the supervisor.
+        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    else:
+        return False
+    finally:
+        os.close(descriptor)
+
+
+def _now() -> str:
+    return datetime.now(timezone.utc).isoformat(timespec="milliseconds")

@@ -1,0 +1,214 @@
+"""What to run: the values of one job, checked before any work."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any
+
+from smkit.errors import ConfigError
+from smkit.jobs import contract
+from smkit.naming import check_channel, check_job_name
+
+if TYPE_CHECKING:
+    from smkit.jobs.channels import Channel
+
+_EMPTY: Mapping[str, Any] = MappingProxyType({})
+_VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+_SCRIPT_SUFFIXES = (".py", ".sh")
+#: What `contract.input_config` adds counts too.
+_OWN_HYPERPARAMETERS = 5
+
+
+@dataclass(frozen=True, kw_only=True)
+class JobSpec:
+    """One job, for any backend. Every value is checked here, without I/O; files are checked when code is staged.
+
+    Args:
+        name: The job's name; SageMaker's rule.
+        entry_point: The script, `.py` or `.sh`; with `source_dir`, a path inside it.
+        source_dir: Folder whose content is the code; default: the script alone.
+        channels: Channel name -> data.
+        hyperparameters: Name -> JSON value; a dataclass or pydantic instance becomes the mapping of its fields.
+        timeout: Seconds after which the job is stopped; None: no limit.
+        metric_definitions: Metric name -> regex with one group, matched against each line of the log.
+        environment: Variables for the script, below those of the contract. Values are never shown or stored.
+        framework_version: Tag of the AWS scikit-learn image whose rules apply.
+        instance_type: Instance type that the script is told.
+        region: Region that the script is told.
+
+    Raises:
+        ConfigError: A value breaks its rule; the message says which.
+    """
+
+    name: str
+    entry_point: str
+    source_dir: Path | None = None
+    channels: Mapping[str, Channel] = field(default_factory=dict)
+    hyperparameters: Any = None
+    timeout: float | None = None
+    metric_definitions: Mapping[str, str] = field(default_factory=dict)
+    environment: Mapping[str, str] = field(default_factory=dict, repr=False)
+    framework_version: str = "1.2-1"
+    instance_type: str = "ml.m5.large"
+    region: str = "cn-northwest-1"
+
+    def __post_init__(self) -> None:
+        check_job_name(self.name)
+        for name in self.channels:
+            check_channel(name)
+        entry_point = _check_entry_point(self.entry_point)
+        timeout = _check_timeout(self.timeout)
+        source_dir = None if self.source_dir is None else Path(self.source_dir).expanduser().absolute()
+        for name, value in {
+            "entry_point": entry_point,
+            "source_dir": source_dir,
+            "channels": MappingProxyType(dict(self.channels)),
+            "hyperparameters": _check_hyperparameters(self.hyperparameters),
+            "timeout": timeout,
+            "metric_definitions": _check_metric_definitions(self.metric_definitions),
+            "environment": _check_environment(self.environment),
+        }.items():
+            object.__setattr__(self, name, value)
+
+    def __hash__(self) -> int:
+        return hash(self.name)
+
+    def plain_hyperparameters(self) -> dict[str, Any]:
+        """Return a copy of the hyperparameters made of dicts and lists, ready for `json`."""
+        return {name: _thaw(value) for name, value in self.hyperparameters.items()}
+
+
+def _check_entry_point(entry_point: object) -> str:
+    text = str(entry_point) if isinstance(entry_point, str | Path) else ""
+    if not text.endswith(_SCRIPT_SUFFIXES):
+        raise ConfigError(f"entry_point {entry_point!r} is not a script: expected a path that ends with .py or .sh")
+    return text
+
+
+def _check_timeout(timeout: object) -> float | None:
+    if timeout is None:
+        return None
+    seconds = getattr(timeout, "total_seconds", None)
+    value = seconds() if callable(seconds) else timeout
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < math.inf:
+        raise ConfigError(f"timeout {timeout!r} is not allowed: a positive number of seconds, or None for no limit")
+    return float(value)
+
+
+def _as_mapping(values: object) -> Mapping[Any, Any]:
+    if values is None:
+        return _EMPTY
+    if isinstance(values, Mapping):
+        return values
+    if dataclasses.is_dataclass(values) and not isinstance(values, type):
+        return dataclasses.asdict(values)
+    # pydantic's, without importing it.
+    if callable(dump := getattr(values, "model_dump", None)) and not isinstance(values, type):
+        dumped = dump(mode="json")
+        if isinstance(dumped, Mapping):
+            return dumped
+    raise ConfigError(
+        f"hyperparameters is a {type(values).__name__}: expected a mapping, or an instance of a dataclass or of a "
+        "pydantic model"
+    )
+
+
+def _check_hyperparameters(values: object) -> Mapping[str, Any]:
+    frozen = {}
+    for name, value in _as_mapping(values).items():
+        if not isinstance(name, str) or not name or "=" in name or not _is_text(name):
+            raise ConfigError(f"{name!r} is not a hyperparameter name: a non-empty text without '=' and NUL")
+        if len(name) > contract.MAX_NAME_LENGTH:
+            raise ConfigError(
+                f"hyperparameter {name[:40]!r}...: a name has at most {contract.MAX_NAME_LENGTH} characters"
+            )
+        if name.startswith(contract.RESERVED_PREFIX) or name in contract.RESERVED_NAMES:
+            raise ConfigError(
+                f"hyperparameter {name!r} is reserved: names that start with {contract.RESERVED_PREFIX!r}, "
+                f"{', '.join(map(repr, sorted(contract.RESERVED_NAMES)))} are SageMaker's and never reach a script; "
+                "rename it"
+            )
+        frozen[name] = _freeze(value, name)
+    for name, text in contract.encode_hyperparameters({key: _thaw(item) for key, item in frozen.items()}).items():
+        if len(text) > contract.MAX_VALUE_LENGTH:
+            raise ConfigError(
+                f"hyperparameter {name!r} is {len(text)} characters long as JSON; SageMaker takes at most "
+                f"{contract.MAX_VALUE_LENGTH}: pass it as a file in a channel or in source_dir"
+            )
+    limit = contract.MAX_HYPERPARAMETERS - _OWN_HYPERPARAMETERS
+    if len(frozen) > limit:
+        raise ConfigError(f"{len(frozen)} hyperparameters; SageMaker takes at most {limit}: pass a file in a channel")
+    return MappingProxyType(frozen)
+
+
+def _freeze(value: Any, name: str) -> Any:
+    """Return the value as JSON with tuples and read-only mappings for lists and objects."""
+    if type(value).__module__ == "numpy" and getattr(value, "shape", None) == ():
+        value = value.item()
+    if value is None or isinstance(value, bool):
+        return value
+    if isinstance(value, str):
+        if not _is_text(value):
+            raise ConfigError(f"hyperparameter {name!r} holds a NUL or half a surrogate pair: no argument can carry it")
+        return str(value)
+    if isinstance(value, int):
+        return int(value)
+    if isinstance(value, float):
+        if not math.isfinite(value):
+            raise ConfigError(
+                f"hyperparameter {name!r} is {value}, which is not JSON: pass None, or text such as 'nan'"
+            )
+        return float(value)
+    if isinstance(value, list | tuple):
+        return tuple(_freeze(item, name) for item in value)
+    if isinstance(value, Mapping):
+        if bad := [key for key in value if not isinstance(key, str) or not _is_text(key)]:
+            raise ConfigError(f"hyperparameter {name!r} has the key {bad[0]!r}: the keys of a JSON object are text")
+        return MappingProxyType({key: _freeze(item, name) for key, item in value.items()})
+    raise ConfigError(
+        f"hyperparameter {name!r} is a {type(value).__name__}, which is not JSON. Allowed are None, bool, int, finite "
+        "float, str, and lists and dicts of these"
+    )
+
+
+def _thaw(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {key: _thaw(item) for key, item in value.items()}
+    if isinstance(value, tuple):
+        return [_thaw(item) for item in value]
+    return value
+
+
+def _is_text(text: str) -> bool:
+    return "\0" not in text and not any("\ud800" <= character <= "\udfff" for character in text)
+
+
+def _check_metric_definitions(definitions: Mapping[str, str]) -> Mapping[str, str]:
+    for name, pattern in definitions.items():
+        try:
+            groups = re.compile(pattern).groups
+        except (re.error, TypeError) as error:
+            raise ConfigError(
+                f"metric_definitions[{name!r}]: {pattern!r} is not a regular expression: {error}"
+            ) from None
+        if groups != 1:
+            raise ConfigError(
+                f"metric_definitions[{name!r}]: {pattern!r} has {groups} groups; exactly one must hold the number, "
+                r"such as r'rmse=([0-9.]+)'; write (?:...) for the others"
+            )
+    return MappingProxyType(dict(definitions))
+
+
+def _check_environment(variables: Mapping[str, str]) -> Mapping[str, str]:
+    for name, value in variables.items():
+        if not isinstance(name, str) or not _VARIABLE.fullmatch(name):
+            raise ConfigError(f"{name!r} is not the name of an environment variable: letters, digits and '_'")
+        if not isinstance(value, str) or not _is_text(value):
+            raise ConfigError(f"environment variable {name!r} is not text (its value is not shown): pass a str")
+    return MappingProxyType(dict(variables))

@@ -1,0 +1,100 @@
+from __future__ import annotations
+
+import dataclasses
+from datetime import timedelta
+from typing import Any
+
+import numpy as np
+import pydantic
+import pytest
+
+from smkit.errors import ConfigError, InvalidNameError
+from smkit.jobs.runner import generate_job_name
+from smkit.jobs.spec import JobSpec
+from smkit.naming import check_job_name
+
+
+def spec(**values: Any) -> JobSpec:
+    return JobSpec(**{"name": "job", "entry_point": "train.py", **values})
+
+
+@dataclasses.dataclass
+class Params:
+    alpha: float = 0.5
+    layers: tuple[int, ...] = (1, 2)
+
+
+class Model(pydantic.BaseModel):
+    alpha: float = 0.5
+    layers: tuple[int, ...] = (1, 2)
+
+
+@pytest.mark.parametrize("given", [Params(), Model(), {"alpha": np.float64(0.5), "layers": [np.int64(1), 2]}])
+def test_hyperparameters_become_json(given: object) -> None:
+    values = spec(hyperparameters=given).plain_hyperparameters()
+    assert values == {"alpha": 0.5, "layers": [1, 2]}
+    assert type(values["alpha"]) is float
+
+
+def test_a_spec_is_frozen_to_the_depth() -> None:
+    given = {"nested": {"list": [1]}}
+    frozen = spec(hyperparameters=given)
+    given["nested"]["list"].append(2)
+    assert frozen.plain_hyperparameters() == {"nested": {"list": [1]}}
+    with pytest.raises(TypeError):
+        frozen.hyperparameters["nested"]["list"] = ()
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        frozen.name = "other"  # type: ignore[misc]
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"hyperparameters": {"sagemaker_x": 1}}, "'sagemaker_x' is reserved"),
+        ({"hyperparameters": {"_tuning_objective_metric": 1}}, "is reserved"),
+        ({"hyperparameters": {"a": float("nan")}}, "'a' is nan, which is not JSON"),
+        ({"hyperparameters": {"a": {"b": object()}}}, "'a' is a object, which is not JSON"),
+        ({"hyperparameters": {"a": {1: 2}}}, "the key 1"),
+        ({"hyperparameters": {"a": "x\0"}}, "holds a NUL"),
+        ({"hyperparameters": {"a": "\ud800"}}, "surrogate"),
+        ({"hyperparameters": {"a=b": 1}}, "not a hyperparameter name"),
+        ({"hyperparameters": {"": 1}}, "not a hyperparameter name"),
+        ({"hyperparameters": {"a": "x" * 2500}}, "at most 2500"),
+        ({"hyperparameters": {"a" * 257: 1}}, "at most 256"),
+        ({"hyperparameters": {f"a{i}": 1 for i in range(96)}}, "at most 95"),
+        ({"hyperparameters": [1]}, "hyperparameters is a list"),
+        ({"entry_point": "train.ipynb"}, "not a script"),
+        ({"timeout": 0}, "timeout 0 is not allowed"),
+        ({"timeout": float("nan")}, "not allowed"),
+        ({"timeout": True}, "not allowed"),
+        ({"metric_definitions": {"m": "("}}, "not a regular expression"),
+        ({"metric_definitions": {"m": "a(b)(c)"}}, "has 2 groups"),
+        ({"environment": {"A-B": "x"}}, "not the name of an environment variable"),
+        ({"environment": {"A": 1}}, "is not text"),
+    ],
+)
+def test_wrong_values_are_refused(values: dict[str, Any], message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        spec(**values)
+
+
+@pytest.mark.parametrize(
+    "values", [{"name": "a_b"}, {"name": ""}, {"channels": {"a/b": None}}, {"channels": {"..": None}}]
+)
+def test_wrong_names_are_refused(values: dict[str, Any]) -> None:
+    with pytest.raises(InvalidNameError):
+        spec(**values)
+
+
+def test_a_timeout_may_be_a_timedelta() -> None:
+    assert spec(timeout=timedelta(minutes=1)).timeout == 60.0
+
+
+def test_secrets_stay_out_of_the_repr() -> None:
+    assert "token-1" not in repr(spec(environment={"TOKEN": "token-1"}))
+
+
+@pytest.mark.parametrize("stem", ["train", "é", "_x_", "a" * 80, "my script.v2"])
+def test_generated_names_are_valid_and_new(stem: str) -> None:
+    names = {check_job_name(generate_job_name(f"some/{stem}.py")) for _ in range(5)}
+    assert len(names) == 5
