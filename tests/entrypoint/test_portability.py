@@ -1,0 +1,105 @@
+"""The file must run where the oldest image runs it: Python 3.7, nothing of smkit, heavy imports only on use."""
+
+from __future__ import annotations
+
+import ast
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.entrypoint.conftest import ENTRYPOINT, Project
+
+ALLOWED_PACKAGES = {"numpy", "pandas", "sklearn", "joblib"}
+EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
+SCRIPT = """
+from smkit.entrypoint import TrainingScript, hyperparameter
+from typing import Dict, List, Optional
+
+class Houses(TrainingScript):
+    target = "price"
+
+    class Hyperparameters:
+        alpha: float = hyperparameter(1.0, min=0)
+        needed: int
+        layers: List[int] = [1]
+        names: Dict[str, "Optional[int]"] = {}
+        bare: list = []
+
+    def build_model(self):
+        raise RuntimeError("built with %r %r" % (self.hyperparameters, __import__("sys").modules.get("pandas")))
+
+model_fn, input_fn, predict_fn, output_fn = Houses.serving_functions()
+
+if __name__ == "__main__":
+    Houses.main()
+"""
+
+
+def old_pythons() -> list[str]:
+    folders = [Path(os.environ.get("PYENV_ROOT", Path.home() / ".pyenv"), "versions")]
+    found = []
+    for minor in (7, 8, 9):
+        candidates = [shutil.which(f"python3.{minor}")]
+        candidates += [str(path) for folder in folders for path in sorted(folder.glob(f"3.{minor}.*/bin/python"))]
+        for candidate in filter(None, candidates):
+            check = f"import sys; sys.exit(sys.version_info[:2] != (3, {minor}))"
+            if subprocess.run([candidate, "-c", check], capture_output=True, check=False).returncode == 0:
+                found.append(candidate)
+                break
+    return found
+
+
+@pytest.mark.parametrize(
+    "path", [ENTRYPOINT, EXAMPLES / "train.py", EXAMPLES / "blog/train.py", EXAMPLES / "blog/train_plain.py"]
+)
+def test_syntax_is_that_of_python_3_7(path: Path) -> None:
+    ast.parse(path.read_text(encoding="utf-8"), feature_version=(3, 7))
+
+
+def test_imports_are_the_standard_library_and_the_images_packages() -> None:
+    tree = ast.parse(ENTRYPOINT.read_text(encoding="utf-8"))
+    imported = {alias.name for node in ast.walk(tree) if isinstance(node, ast.Import) for alias in node.names}
+    for node in ast.walk(tree):
+        if isinstance(node, ast.ImportFrom):
+            assert node.level == 0
+            imported.add(str(node.module))
+    outside = {name.partition(".")[0] for name in imported} - set(sys.stdlib_module_names)
+    assert outside == ALLOWED_PACKAGES
+
+
+def test_importing_it_loads_no_package(tmp_path: Path) -> None:
+    project = Project(tmp_path)
+    code = (
+        "import smkit.entrypoint, sys; print([m for m in ('numpy', 'pandas', 'sklearn', 'joblib') if m in sys.modules])"
+    )
+    result = subprocess.run(
+        [sys.executable, "-c", code], cwd=project.folder, capture_output=True, text=True, check=True
+    )
+    assert result.stdout.strip() == "[]"
+
+
+@pytest.mark.parametrize("python", [sys.executable, *old_pythons()])
+def test_runs_on_the_standard_library_alone(project: Project, python: str) -> None:
+    project.write("train.py", SCRIPT)
+    shown = project.run("--help", python=python, env={"PYTHONWARNINGS": "error"})
+    assert (shown.returncode, shown.stderr) == (0, "")
+    assert "--alpha VALUE" in shown.stdout
+    wrong = project.run("--alpha", "abc", python=python, env={"PYTHONWARNINGS": "error"})
+    assert wrong.returncode == 2
+    assert wrong.stderr.splitlines() == [
+        "train.py: error: ",
+        "  - channel 'train': required; set SM_CHANNEL_TRAIN or pass --train PATH",
+        "  - alpha: expected float, got 'abc' (str)",
+        "  - needed: required (int), but not given",
+    ]
+    env = {
+        "SM_HPS": '{"needed": 3.0, "layers": [1, 2], "names": {"a": null}, "bare": [1, "x"]}',
+        "SM_CHANNEL_TRAIN": ".",
+    }
+    built = project.run(python=python, env=env)
+    assert built.returncode == 1
+    assert "needed=3, layers=[1, 2], names={'a': None}, bare=[1, 'x']) None" in built.stderr
