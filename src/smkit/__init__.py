@@ -15,10 +15,11 @@ Importing smkit loads none of its dependencies: each public name is loaded on fi
 from __future__ import annotations
 
 import importlib
-from typing import TYPE_CHECKING, Any
 
 from smkit._version import __version__
 
+# Not typing's, whose import would be most of the time that `import smkit` takes; type checkers know the name.
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from smkit import errors
     from smkit.artifacts import ArtifactStore, ModelVersion
@@ -69,15 +70,18 @@ _HOME = {
 }
 
 
-def __getattr__(name: str) -> Any:
-    """Load a public name on first use."""
-    if name == "errors":
-        return importlib.import_module("smkit.errors")
-    if name not in _HOME:
-        raise AttributeError(f"module 'smkit' has no attribute {name!r}")
-    value = getattr(importlib.import_module(_HOME[name]), name)
-    globals()[name] = value
-    return value
+# Hidden from type checkers, so that a misspelt name is an error there too.
+if not TYPE_CHECKING:
+
+    def __getattr__(name: str) -> object:
+        """Load a public name on first use."""
+        if name == "errors":
+            return importlib.import_module("smkit.errors")
+        if name not in _HOME:
+            raise AttributeError(f"module 'smkit' has no attribute {name!r}")
+        value = getattr(importlib.import_module(_HOME[name]), name)
+        globals()[name] = value
+        return value
 
 
 def __dir__() -> list[str]:
