@@ -1,0 +1,32 @@
+"""Settings of the whole test suite."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING
+
+import hypothesis
+import pytest
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+pytest_plugins = ["tests.fixtures_postgres", "tests.fixtures_s3"]
+
+# No deadline: a busy machine is no bug. No database: the checkout may be read-only, and a failure prints its seed.
+hypothesis.settings.register_profile("smkit", deadline=None, database=None, print_blob=True)
+hypothesis.settings.load_profile("smkit")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Register the suite's markers."""
+    config.addinivalue_line("markers", "slow: takes more than a few seconds; left out with -m 'not slow'")
+
+
+@pytest.fixture(autouse=True)
+def _clean_settings(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Hide this machine's own settings, and work in an empty folder: a test leaves nothing in the checkout."""
+    for name in [name for name in os.environ if name.upper().startswith("SMKIT_")]:
+        if not name.upper().startswith("SMKIT_TEST_"):
+            monkeypatch.delenv(name)
+    monkeypatch.chdir(tmp_path)
