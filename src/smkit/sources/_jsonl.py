@@ -1,0 +1,180 @@
+"""JSON lines."""
+
+from __future__ import annotations
+
+import json
+import re
+from contextlib import closing
+from typing import TYPE_CHECKING
+
+import pyarrow as pa
+import pyarrow.json as pa_json
+
+from smkit.errors import SourceFormatError
+from smkit.sources._datafile import (
+    BLOCK_BYTES,
+    FLOAT_EXACT,
+    check_header,
+    declare,
+    decompressed,
+    format_errors,
+    read_up_to,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Generator, Mapping
+
+    from smkit.sources._datafile import DataFile
+
+
+class JsonLines:
+    """One JSON object a line; a field that a line lacks is NULL.
+
+    Strings stay strings, also those that look like dates: JSON has no dates. A declared column exists even if the first
+    lines lack it.
+    """
+
+    def schema(self, file: DataFile, declared: Mapping[str, pa.DataType]) -> pa.Schema:
+        """Infer the types from the first block."""
+        with closing(self._blocks(file)) as blocks:
+            line, block = next(blocks, (0, b""))
+        if not block:
+            raise SourceFormatError(f"{file.name}: empty: a JSON lines file without a line has no columns")
+        if block.lstrip()[:1] == b"[":
+            raise SourceFormatError(
+                f"{file.name}: a JSON array, but one object a line is expected: convert it, "
+                f"for example with `jq -c '.[]'`"
+            )
+        explicit = pa.schema(list(declared.items()))
+        found = self._parse(file, line, block, explicit, unexpected="infer").schema
+        check_header(file, found.names)
+        types = {field.name: declared.get(field.name, _undo_date_guess(field.type)) for field in found}
+        self._check_big_integers(file, block, {name for name in types if name not in declared}, types)
+        # The parser puts declared columns first; readers expect the order of the file.
+        order = list(json.loads(block.lstrip().partition(b"\n")[0]))
+        return pa.schema([(name, types[name]) for name in sorted(types, key=lambda n: _position(order, n))])
+
+    def batches(
+        self, file: DataFile, schema: pa.Schema, batch_size: int, *, projected: bool
+    ) -> Generator[pa.RecordBatch, None, None]:
+        """Parse block by block, in the schema's types."""
+        del batch_size  # blocks are bytes
+        unexpected = "ignore" if projected else "error"
+        with closing(self._blocks(file)) as blocks:
+            for line, block in blocks:
+                yield from self._parse(file, line, block, schema, unexpected=unexpected).to_batches()
+
+    def _parse(self, file: DataFile, line: int, block: bytes, explicit: pa.Schema, *, unexpected: str) -> pa.Table:
+        try:
+            with format_errors(file):
+                block.decode("utf-8")  # pyarrow would let broken text pass
+                return pa_json.read_json(
+                    pa.BufferReader(block),
+                    read_options=pa_json.ReadOptions(use_threads=False, block_size=len(block) + 1),
+                    parse_options=pa_json.ParseOptions(
+                        explicit_schema=explicit if len(explicit) else None, unexpected_field_behavior=unexpected
+                    ),
+                )
+        except SourceFormatError as error:
+            misfit = _find_misfit(line, block, explicit, closed=unexpected == "error")
+            raise SourceFormatError(f"{file.name}: {misfit}") if misfit else error from error
+
+    def _blocks(self, file: DataFile) -> Generator[tuple[int, bytes], None, None]:
+        """Yield whole lines, about a block's worth at a time, with the 1-based number of the first."""
+        with format_errors(file), decompressed(file) as stream:
+            number, rest = 1, b""
+            while True:
+                part = read_up_to(stream, BLOCK_BYTES)
+                lines, newline, tail = part.rpartition(b"\n")
+                if part and not newline:
+                    rest += part
+                    continue
+                block = rest + lines + newline
+                rest = tail
+                if not part:
+                    block, rest = block + rest, b""
+                if block.strip():
+                    yield number, block
+                if not part:
+                    return
+                number += block.count(b"\n")
+
+    def _check_big_integers(
+        self, file: DataFile, block: bytes, inferred: set[str], types: Mapping[str, pa.DataType]
+    ) -> None:
+        """Refuse integers that inference would round: an id of 20 digits is no measurement."""
+        if re.search(rb"\d{16}", block) is None:
+            return
+        floats = {name for name in inferred if pa.types.is_floating(types[name])}
+        for line in block.splitlines():
+            for name, value in json.loads(line).items() if floats and line.strip() else ():
+                if name in floats and isinstance(value, int) and abs(value) > FLOAT_EXACT:
+                    raise SourceFormatError(
+                        f"{file.name}: column {name!r} holds {value}, an integer that a float would round: "
+                        f"write it as a JSON string"
+                    )
+
+
+def _position(order: list[str], name: str) -> int:
+    return order.index(name) if name in order else len(order)
+
+
+def _find_misfit(first_line: int, block: bytes, schema: pa.Schema, *, closed: bool) -> str | None:
+    """Find the line that the parser, which names neither line nor column, stumbled over.
+
+    Args:
+        first_line: Number of the block's first line.
+        block: Lines.
+        schema: The known columns.
+        closed: Whether another column is an error.
+    """
+    for number, line in enumerate(block.split(b"\n"), first_line):
+        if not line.strip():
+            continue
+        try:
+            row = json.loads(line)
+        except ValueError as error:
+            return f"line {number} is not JSON in UTF-8: {error}"
+        if not isinstance(row, dict):
+            return f"line {number} is not a JSON object"
+        for name, value in row.items():
+            index = schema.get_field_index(name)
+            if index < 0:
+                if closed:
+                    return f"line {number}: column {name!r} is new, the first lines do not have it: {declare(name)}"
+            elif not _fits(value, schema.types[index]):
+                fix = declare(name, "float64" if isinstance(value, float) else "string")
+                if pa.types.is_string(schema.types[index]):
+                    fix = "write all its values as JSON strings"
+                return (
+                    f"line {number}: column {name!r} is {value!r}, but is read as {schema.types[index]}, which its "
+                    f"first lines or column_types say: {fix}"
+                )
+    return None
+
+
+def _fits(value: object, type_: pa.DataType) -> bool:
+    """Say whether a column of this type can hold what `json.loads` gave."""
+    if value is None:
+        return True
+    if isinstance(value, bool) or pa.types.is_boolean(type_):
+        return isinstance(value, bool) and pa.types.is_boolean(type_)
+    if pa.types.is_integer(type_):
+        return isinstance(value, int)
+    if pa.types.is_floating(type_):
+        return isinstance(value, (int, float))
+    if pa.types.is_nested(type_):
+        return isinstance(value, (list, dict))
+    return not pa.types.is_null(type_) and isinstance(value, (str, int) if pa.types.is_decimal(type_) else str)
+
+
+def _undo_date_guess(type_: pa.DataType) -> pa.DataType:
+    """Turn the timestamps that pyarrow sees in strings back into strings."""
+    if pa.types.is_timestamp(type_):
+        return pa.string()
+    if pa.types.is_list(type_):
+        return pa.list_(_undo_date_guess(type_.value_type))
+    if pa.types.is_struct(type_):
+        fields = [type_.field(i) for i in range(type_.num_fields)]
+        return pa.struct([(field.name, _undo_date_guess(field.type)) for field in fields])
+    return type_

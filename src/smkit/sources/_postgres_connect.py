@@ -1,0 +1,292 @@
+"""A connection to PostgreSQL as `PostgresSettings` describes it."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import socket
+import ssl
+import struct
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import pg8000.exceptions
+import pg8000.native
+import scramp
+from botocore.exceptions import BotoCoreError, ClientError
+
+from smkit.errors import ConfigError, SourceConnectionError
+
+if TYPE_CHECKING:
+    from pydantic import SecretStr
+
+    from smkit.config import PostgresSettings, Settings
+
+#: The message that asks for TLS. https://www.postgresql.org/docs/current/protocol-message-formats.html
+_SSL_REQUEST = struct.pack("!ii", 8, 80877103)
+_PASSWORD_REQUESTS = frozenset({3, 5, 10})  # clear text, MD5, SASL
+
+#: Seconds of silence until a dead server is noticed: after 60, five probes 15 apart. TCP's own default is two hours.
+_KEEPALIVE = {"TCP_KEEPIDLE": 60, "TCP_KEEPINTVL": 15, "TCP_KEEPCNT": 5}
+
+
+@dataclass(frozen=True)
+class Target:
+    """Where to connect, as whom, everything known."""
+
+    host: str
+    port: int
+    database: str
+    user: str
+    password: SecretStr | None = field(repr=False)
+
+    def __str__(self) -> str:
+        return f"{self.host}:{self.port}"
+
+
+class Connection(pg8000.native.Connection):  # type: ignore[misc] # pg8000 has no types
+    """pg8000's connection, but that it remembers why the server hung up and says which setting is missing."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        self.last_error: dict[str, str] = {}
+        super().__init__(*args, **kwargs)
+        # Values stay text: Arrow decodes a column faster than Python decodes its values one by one.
+        self.pg_types.clear()
+
+    def handle_ERROR_RESPONSE(self, data: bytes, context: Any) -> None:  # noqa: N802 - overrides pg8000's name
+        """Keep the error: where the server closes the connection behind it, pg8000 says "network error" only."""
+        super().handle_ERROR_RESPONSE(data, context)
+        self.last_error = context.error.args[0]
+
+    def handle_AUTHENTICATION_REQUEST(self, data: bytes, context: Any) -> None:  # noqa: N802 - overrides pg8000's name
+        """Refuse clearly where the server wants a password and none is known."""
+        if self.password is None and struct.unpack_from("!i", data)[0] in _PASSWORD_REQUESTS:
+            raise ConfigError(
+                "PostgreSQL asks for a password: set postgres.password (SMKIT_POSTGRES__PASSWORD) "
+                "or postgres.secret_id (SMKIT_POSTGRES__SECRET_ID)"
+            )
+        super().handle_AUTHENTICATION_REQUEST(data, context)
+
+    def close(self) -> None:
+        """Close the connection, also one that is broken or closed already."""
+        if self._usock is None:
+            return
+        buffered = self._sock
+        try:
+            super().close()
+        except (pg8000.exceptions.Error, OSError):
+            # The server is gone: nobody is there to say goodbye to, and pg8000 has closed its side.
+            with contextlib.suppress(OSError):
+                # Else the garbage collector would flush the goodbye, and complain.
+                buffered.close()
+
+
+def connect(settings: Settings) -> Connection:
+    """Open a connection.
+
+    Raises:
+        ConfigError: A setting is missing or contradicts another; the message names its variable.
+        SourceConnectionError: The server cannot be reached, is not the one expected, or refuses.
+    """
+    target = resolve(settings)
+    context = _tls_context(settings.postgres)
+    sock = _open_socket(target, settings.postgres.connect_timeout)
+    try:
+        if context is not None:
+            sock = _start_tls(sock, context, target, settings.postgres)
+        connection = _log_in(sock, target, encrypted=context is not None)
+    except BaseException:
+        sock.close()
+        raise
+    # The timeout was for the connection; a query may take its time.
+    sock.settimeout(None)
+    return connection
+
+
+def resolve(settings: Settings) -> Target:
+    """Complete the settings by the secret, if there is one.
+
+    Raises:
+        ConfigError: A setting is missing, or the secret is not of the expected form.
+        SourceConnectionError: The secret cannot be read.
+    """
+    given = settings.postgres
+    secret = _read_secret(settings, given.secret_id) if given.secret_id else {}
+    port = given.port
+    if "port" not in given.model_fields_set and "port" in secret:
+        port = _secret_port(secret["port"], str(given.secret_id))
+    values = {
+        "host": given.host or secret.get("host"),
+        "database": given.database or secret.get("dbname"),
+        "user": given.user or secret.get("username"),
+    }
+    missing = [name for name, value in values.items() if not value]
+    if missing:
+        variables = ", ".join(f"postgres.{name} (SMKIT_POSTGRES__{name.upper()})" for name in missing)
+        beside = f"; the secret {given.secret_id!r} does not hold them either" if secret else ""
+        raise ConfigError(f"PostgreSQL needs {variables}: set them in the environment, .env or smkit.toml{beside}")
+    password = given.password
+    if password is None and secret.get("password") is not None:
+        password = secret["password"]
+    return Target(str(values["host"]), port, str(values["database"]), str(values["user"]), password)
+
+
+def _read_secret(settings: Settings, secret_id: str) -> dict[str, Any]:
+    from pydantic import SecretStr
+
+    try:
+        text = settings.client("secretsmanager").get_secret_value(SecretId=secret_id).get("SecretString", "")
+    except ClientError as error:
+        code = error.response.get("Error", {}).get("Code", "")
+        if code == "ResourceNotFoundException":
+            raise ConfigError(
+                f"postgres.secret_id is {secret_id!r}, but region {settings.region} has no such secret: "
+                f"check the name and SMKIT_REGION"
+            ) from error
+        raise SourceConnectionError(
+            f"the secret {secret_id!r} (postgres.secret_id) cannot be read: {error}. "
+            f"The caller needs secretsmanager:GetSecretValue on it, and kms:Decrypt on its key"
+        ) from error
+    except BotoCoreError as error:
+        raise SourceConnectionError(
+            f"the secret {secret_id!r} (postgres.secret_id) cannot be read: {error}. "
+            f"Check the AWS credentials and the network"
+        ) from error
+    try:
+        secret = json.loads(text)
+    except ValueError:
+        secret = None
+    if not isinstance(secret, dict):
+        # Without the cause: it would quote the secret.
+        raise ConfigError(
+            f"the secret {secret_id!r} (postgres.secret_id) is not a JSON object: expected the format of RDS, "
+            f'{{"username": ..., "password": ..., "host": ..., "port": ..., "dbname": ...}}'
+        ) from None
+    if secret.get("password") is not None:
+        secret["password"] = SecretStr(str(secret["password"]))
+    return secret
+
+
+def _secret_port(port: object, secret_id: str) -> int:
+    text = str(port)
+    if not text.isdecimal() or not 1 <= int(text) <= 65535:
+        raise ConfigError(f"the secret {secret_id!r} holds a `port` that is no number from 1 to 65535")
+    return int(text)
+
+
+def _tls_context(settings: PostgresSettings) -> ssl.SSLContext | None:
+    if settings.sslmode == "disable":
+        return None
+    if settings.sslmode == "require":
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+        context.check_hostname = False
+        context.verify_mode = ssl.CERT_NONE
+        return context
+    root = settings.sslrootcert
+    try:
+        context = ssl.create_default_context(cafile=None if root is None else str(root))
+    except OSError as error:
+        raise ConfigError(
+            f"postgres.sslrootcert (SMKIT_POSTGRES__SSLROOTCERT) is {str(root)!r}, which is no readable PEM file of "
+            f"certificates: {error}"
+        ) from error
+    context.check_hostname = settings.sslmode == "verify-full"
+    return context
+
+
+def _open_socket(target: Target, timeout: float) -> socket.socket:
+    try:
+        sock = socket.create_connection((target.host, target.port), timeout)
+    except socket.gaierror as error:
+        raise SourceConnectionError(
+            f"PostgreSQL at {target}: the host name cannot be resolved ({error}): check postgres.host and the DNS"
+        ) from error
+    except TimeoutError as error:
+        raise SourceConnectionError(
+            f"PostgreSQL at {target}: no answer within {timeout:g} s: check host and port, the security group or "
+            f"firewall between, and whether the database is reachable from this network"
+        ) from error
+    except OSError as error:
+        raise SourceConnectionError(
+            f"PostgreSQL at {target}: cannot connect ({error}): check that the server runs, and host and port"
+        ) from error
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    for name, seconds in _KEEPALIVE.items():
+        if hasattr(socket, name):  # macOS lacks TCP_KEEPIDLE in older Pythons
+            sock.setsockopt(socket.IPPROTO_TCP, getattr(socket, name), seconds)
+    return sock
+
+
+def _start_tls(
+    sock: socket.socket, context: ssl.SSLContext, target: Target, settings: PostgresSettings
+) -> ssl.SSLSocket:
+    """Ask for TLS first, as PostgreSQL's protocol does.
+
+    pg8000 could, too, but it leaves the socket open when the certificate is refused.
+    """
+    try:
+        sock.sendall(_SSL_REQUEST)
+        answer = sock.recv(1)
+        if answer == b"S":
+            return context.wrap_socket(sock, server_hostname=target.host)
+    except ssl.SSLCertVerificationError as error:
+        roots = settings.sslrootcert or "the system's CAs"
+        raise SourceConnectionError(
+            f"PostgreSQL at {target}: the server's certificate is not accepted: {error.verify_message} "
+            f"(sslmode={settings.sslmode}, trusted: {roots}). Connect by the name in the certificate, or set "
+            f"postgres.sslrootcert (SMKIT_POSTGRES__SSLROOTCERT) to the PEM file of the server's CA; for Amazon RDS "
+            f"that is the certificate bundle of the region"
+        ) from error
+    except OSError as error:
+        raise SourceConnectionError(f"PostgreSQL at {target}: the TLS handshake failed: {error}") from error
+    if answer == b"N":
+        raise SourceConnectionError(
+            f"PostgreSQL at {target}: the server does not offer TLS, but sslmode={settings.sslmode} asks for it: turn "
+            f"TLS on in the server; or, where the network in between is trusted, set postgres.sslmode "
+            f'(SMKIT_POSTGRES__SSLMODE) to "disable", which sends rows in plain text'
+        )
+    raise SourceConnectionError(
+        f"PostgreSQL at {target}: no answer of PostgreSQL's protocol ({answer!r}): check the port"
+    )
+
+
+def _log_in(sock: socket.socket, target: Target, *, encrypted: bool) -> Connection:
+    password = None if target.password is None else target.password.get_secret_value()
+    try:
+        return Connection(
+            target.user,
+            database=target.database,
+            password=password,
+            application_name="smkit",
+            sock=sock,
+            ssl_context=False,  # the socket is encrypted already, or is not to be
+        )
+    except pg8000.exceptions.DatabaseError as error:
+        # Without the cause, here and below: its frames and arguments are close to the password.
+        raise _refused(error.args[0], target, encrypted=encrypted) from None
+    except scramp.ScramException:
+        raise SourceConnectionError(
+            f"PostgreSQL at {target}: the SCRAM exchange failed: the server, or somebody between, "
+            f"does not know the password of {target.user!r} itself"
+        ) from None
+    except (pg8000.exceptions.InterfaceError, OSError) as error:
+        # Some versions of pg8000 wrap the system's errors, some do not.
+        late = isinstance(error, TimeoutError) or isinstance(error.__cause__, TimeoutError)
+        what = "the server took too long to log in" if late else f"the connection broke off at login: {error}"
+        raise SourceConnectionError(f"PostgreSQL at {target}: {what}") from None
+
+
+def _refused(error: dict[str, str], target: Target, *, encrypted: bool) -> SourceConnectionError:
+    code = error.get("C", "")
+    advice = ""
+    if code == "28P01":
+        advice = f": check the password of {target.user!r} (SMKIT_POSTGRES__USER, SMKIT_POSTGRES__PASSWORD)"
+    elif code == "28000" and not encrypted:
+        advice = ': the server may require TLS: set postgres.sslmode (SMKIT_POSTGRES__SSLMODE) to "verify-full"'
+    elif code == "28000":
+        advice = f": check the user {target.user!r} and the server's pg_hba.conf"
+    elif code == "3D000":
+        advice = ": check postgres.database (SMKIT_POSTGRES__DATABASE)"
+    elif code == "53300":
+        advice = ": close other connections, or raise max_connections"
+    return SourceConnectionError(f"PostgreSQL at {target} refused: {error.get('M', '')} [{code}]{advice}")

@@ -1,0 +1,237 @@
+"""SQL text with named parameters: `:name` becomes `$1`, and positions find their way back.
+
+pg8000 has such a parser, but it takes `:name` for a parameter inside block comments and tagged dollar quotes, and the
+server's error positions would be those of the rewritten text.
+"""
+
+from __future__ import annotations
+
+import copy
+import datetime as dt
+import json
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from decimal import Decimal
+from enum import Enum
+from typing import Any
+from uuid import UUID
+
+from pydantic import SecretStr
+
+from smkit.errors import ConfigError, did_you_mean
+
+_MASK = "********"
+
+# What may hold a colon or a dollar that is no parameter. https://www.postgresql.org/docs/current/sql-syntax-lexical.html
+_TOKEN = re.compile(
+    r"""
+      --[^\n]*
+    | (?P<block>/\*)
+    | \b[eE]'(?:[^'\\]|\\.|'')*(?:'|\Z)
+    | '(?:[^']|'')*(?:'|\Z)
+    | "(?:[^"]|"")*(?:"|\Z)
+    | (?<![\w$])\$(?P<tag>(?:[^\W\d]\w*)?)\$.*?(?:\$(?P=tag)\$|\Z)
+    | ::
+    | :=
+    | (?<![\w$])\$(?P<number>\d+)
+    | (?<![\w\]]):(?P<name>[A-Za-z_]\w*)
+    """,
+    re.VERBOSE | re.DOTALL,
+)
+_BLOCK_EDGE = re.compile(r"/\*|\*/")
+
+
+@dataclass(frozen=True)
+class Query:
+    """A query ready for the wire.
+
+    Args:
+        text: The user's SQL.
+        statement: The same with `$1`, `$2` ... for the named parameters.
+        names: The parameters' names; `$1` is the first.
+        edits: For each placeholder: its 0-based start and length in `statement`, then in `text`.
+    """
+
+    text: str
+    statement: str
+    names: tuple[str, ...]
+    edits: tuple[tuple[int, int, int, int], ...]
+
+    def position_in_text(self, position: int) -> int:
+        """Map a 1-based character position in `statement` to one in `text`."""
+        index = position - 1
+        text_index = index
+        for start, length, text_start, text_length in self.edits:
+            if index < start:
+                break
+            if index < start + length:
+                return text_start + 1
+            # Behind a placeholder the two texts run in parallel again.
+            text_index = text_start + text_length + index - (start + length)
+        return text_index + 1
+
+
+def parse_query(sql: str, params: Mapping[str, Any]) -> Query:
+    """Find the parameters of a query.
+
+    Raises:
+        ConfigError: The SQL is empty or holds a NUL or a `$1`, a parameter has no value, or a value no parameter.
+    """
+    if not isinstance(sql, str) or not sql.strip():
+        raise ConfigError(f"sql is {sql!r}, but must be the text of a query")
+    if "\0" in sql:
+        raise ConfigError(
+            f"sql holds a NUL character at position {sql.index(chr(0)) + 1}, which PostgreSQL cannot take"
+        )
+    query = _parse(sql)
+    missing = [name for name in query.names if name not in params]
+    if missing:
+        hint = did_you_mean(missing[0], params)
+        raise ConfigError(
+            f"the query has a parameter :{missing[0]}, but params has no value for it{hint}: "
+            f'pass params={{"{missing[0]}": ...}}'
+        )
+    unused = [name for name in params if name not in query.names]
+    if unused:
+        named = ", ".join(f":{name}" for name in query.names) or "none"
+        raise ConfigError(
+            f"params has {unused[0]!r}, but the query has no :{unused[0]}{did_you_mean(unused[0], query.names)}; "
+            f"its parameters: {named}"
+        )
+    return query
+
+
+def _parse(sql: str) -> Query:
+    output: list[str] = []
+    length = 0
+    names: list[str] = []
+    edits: list[tuple[int, int, int, int]] = []
+    position = 0
+    while match := _TOKEN.search(sql, position):
+        if match["number"]:
+            raise ConfigError(
+                f"the query has the numbered parameter {match.group()} at position {match.start() + 1}: "
+                f"write a named one, such as :since"
+            )
+        output.append(sql[position : match.start()])
+        length += match.start() - position
+        end = _end_of_block_comment(sql, match.end()) if match["block"] else match.end()
+        piece = sql[match.start() : end]
+        if match["name"]:
+            if match["name"] not in names:
+                names.append(match["name"])
+            piece = f"${names.index(match['name']) + 1}"
+            edits.append((length, len(piece), match.start(), len(match.group())))
+        output.append(piece)
+        length += len(piece)
+        position = end
+    output.append(sql[position:])
+    return Query(sql, "".join(output), tuple(names), tuple(edits))
+
+
+def _end_of_block_comment(sql: str, position: int) -> int:
+    """Block comments nest in PostgreSQL."""
+    depth = 1
+    while depth:
+        edge = _BLOCK_EDGE.search(sql, position)
+        if edge is None:
+            return len(sql)
+        depth += 1 if edge.group() == "/*" else -1
+        position = edge.end()
+    return position
+
+
+def check_params(params: Mapping[str, Any] | None) -> dict[str, Any]:
+    """Return a copy of the parameters.
+
+    Raises:
+        ConfigError: They are no mapping of names, or a value has no SQL type.
+    """
+    if params is None:
+        return {}
+    if not isinstance(params, Mapping) or not all(isinstance(name, str) for name in params):
+        raise ConfigError(f'params is a {type(params).__name__}, but must be a dict of names: {{"since": ...}}')
+    checked = copy.deepcopy(dict(params))
+    for name, value in checked.items():
+        encode_param(name, value)
+    return checked
+
+
+def encode_param(name: str, value: Any) -> str | None:
+    """Return a value in PostgreSQL's text format; the server knows the parameter's type from the query.
+
+    Raises:
+        ConfigError: The value has no SQL type.
+    """
+    if isinstance(value, SecretStr):
+        value = value.get_secret_value()
+    if isinstance(value, Enum):
+        value = value.value
+    if hasattr(value, "tolist") and not isinstance(value, (str, bytes)):
+        value = value.tolist()  # numpy's scalars and arrays
+    if value is None or isinstance(value, str):
+        return value
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, (int, float, Decimal, UUID)):
+        return str(value)
+    if isinstance(value, (bytes, bytearray)):
+        return f"\\x{value.hex()}"
+    if isinstance(value, (dt.date, dt.time)):  # a datetime is a date
+        return value.isoformat()
+    if isinstance(value, dt.timedelta):
+        return f"{value.days} days {value.seconds} seconds {value.microseconds} microseconds"
+    if isinstance(value, (list, tuple)):
+        return "{" + ",".join(_encode_item(name, item) for item in value) + "}"
+    if isinstance(value, dict):
+        return json.dumps(value)
+    raise ConfigError(
+        f"params[{name!r}] is a {type(value).__name__}, which has no SQL type; allowed: str, int, float, bool, "
+        f"Decimal, bytes, date, time, datetime, timedelta, UUID, dict (for json), None, and lists of these "
+        f"(for = ANY(:{name}))"
+    )
+
+
+def _encode_item(name: str, item: Any) -> str:
+    text = encode_param(name, item)
+    if text is None:
+        return "NULL"
+    if isinstance(item, (list, tuple)):
+        return text
+    # Always quoted: unquoted, the text null would be NULL.
+    escaped = text.replace("\\", "\\\\").replace('"', '\\"')
+    return f'"{escaped}"'
+
+
+def describe_param(value: Any) -> Any:
+    """Return a value as JSON has it, for the lineage; secrets masked."""
+    if isinstance(value, SecretStr):
+        return _MASK
+    if isinstance(value, Enum):
+        return describe_param(value.value)
+    if hasattr(value, "tolist") and not isinstance(value, (str, bytes)):
+        return describe_param(value.tolist())
+    if isinstance(value, (list, tuple)):
+        return [describe_param(item) for item in value]
+    if isinstance(value, dict):
+        return {str(key): describe_param(item) for key, item in value.items()}
+    # JSON has no NaN and no infinity.
+    if value is None or isinstance(value, (str, bool, int)) or (isinstance(value, float) and abs(value) < float("inf")):
+        return value
+    return encode_param("", value)
+
+
+def mask_secrets(text: str, params: Mapping[str, Any]) -> str:
+    """Hide the secret parameters that the server repeats in its messages."""
+    for secret in _secrets(list(params.values())):
+        text = text.replace(secret, _MASK)
+    return text
+
+
+def _secrets(value: Any) -> Iterator[str]:
+    if isinstance(value, SecretStr) and value.get_secret_value():
+        yield value.get_secret_value()
+    elif isinstance(value, (list, tuple)):
+        for item in value:
+            yield from _secrets(item)

@@ -1,0 +1,423 @@
+"""FileSource: CSV, JSON lines and Parquet, one file and many, whole and damaged."""
+
+from __future__ import annotations
+
+import bz2
+import datetime as dt
+import gzip
+import hashlib
+import io
+import os
+from decimal import Decimal
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from smkit.errors import ConfigError, SourceError, SourceFormatError, SourceNotFound
+from smkit.sources import FileSource
+from smkit.sources._datafile import BLOCK_BYTES
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+def write(folder: Path, name: str, content: str | bytes) -> Path:
+    path = folder / name
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(content.encode() if isinstance(content, str) else content)
+    return path
+
+
+def columns(path: Any, **options: Any) -> dict[str, list[Any]]:
+    return pa.Table.from_batches(FileSource(path, **options).batches()).to_pydict()
+
+
+def parquet(table: pa.Table, **options: Any) -> bytes:
+    buffer = io.BytesIO()
+    pq.write_table(table, buffer, **options)
+    return buffer.getvalue()
+
+
+def long(header: str, row: str, last: str) -> str:
+    """A text whose last row lies behind the block that types are inferred from."""
+    return header + row * (BLOCK_BYTES // len(row) + 2) + last
+
+
+# --- CSV ---------------------------------------------------------------------------------------------------------
+
+
+def test_csv_tells_null_from_the_empty_string(tmp_path: Path) -> None:
+    path = write(tmp_path, "a.csv", 'n,s\n1,""\n,\n3,NA\n4,"NA"\n')
+    assert columns(path) == {"n": [1, None, 3, 4], "s": ["", None, None, "NA"]}
+
+
+def test_csv_types(tmp_path: Path) -> None:
+    text = "i,f,b,d,t,s\n9007199254740993,1.5,true,2024-01-02,2024-01-02 03:04:05,北京\n"
+    assert columns(write(tmp_path, "a.csv", "\ufeff" + text)) == {
+        "i": [9007199254740993],
+        "f": [1.5],
+        "b": [True],
+        "d": [dt.date(2024, 1, 2)],
+        "t": [dt.datetime(2024, 1, 2, 3, 4, 5)],  # noqa: DTZ001 - the text says no time zone
+        "s": ["北京"],
+    }
+
+
+def test_csv_line_breaks_in_quotes(tmp_path: Path) -> None:
+    assert columns(write(tmp_path, "a.csv", 'a,b\n1,"x\ny"\r\n2,"z"\n')) == {"a": [1, 2], "b": ["x\ny", "z"]}
+
+
+def test_declared_types_and_projection(tmp_path: Path) -> None:
+    path = write(tmp_path, "a.csv", "zip,price,day\n00123,1.10,2024-01-02\n")
+    types = {"zip": "string", "price": pa.decimal128(10, 2), "day": "string"}
+    assert columns(path, column_types=types) == {"zip": ["00123"], "price": [Decimal("1.10")], "day": ["2024-01-02"]}
+    source = FileSource(path, column_types=types, columns=["day", "zip"])
+    assert source.schema() == pa.schema([("day", pa.string()), ("zip", pa.string())])
+    assert source.read().to_dict("list") == {"day": ["2024-01-02"], "zip": ["00123"]}
+
+
+@pytest.mark.parametrize(("value", "fix"), [("2.5", "float64"), ("x", "string")])
+def test_csv_inference_that_fails_later_says_the_fix(tmp_path: Path, value: str, fix: str) -> None:
+    path = write(tmp_path, "a.csv", long("a,price\n", "1,2\n", f"1,{value}\n"))
+    with pytest.raises(SourceFormatError, match=rf'a\.csv: .*\'{value}\'.*column_types={{"price": "{fix}"}}'):
+        FileSource(path).read()
+    with pytest.raises(SourceFormatError, match="'price'"):
+        FileSource(path, columns=["price"]).read()
+    assert FileSource(path, column_types={"price": fix}).read()["price"].iloc[-1] == (2.5 if fix == "float64" else "x")
+
+
+def test_csv_declared_type_that_does_not_fit(tmp_path: Path) -> None:
+    path = write(tmp_path, "a.csv", "a,b\n1,x\n")
+    with pytest.raises(SourceFormatError, match=r"a\.csv.*'x'.*'b' is read as int64"):
+        FileSource(path, column_types={"b": "int64"}).schema()
+
+
+def test_csv_values_after_a_block_of_nulls(tmp_path: Path) -> None:
+    path = write(tmp_path, "a.csv", long("a,b\n", "1,\n", "1,7\n"))
+    with pytest.raises(SourceFormatError, match=r"'b' is read as null"):
+        FileSource(path).read()
+    assert FileSource(path, column_types={"b": "int64"}).read()["b"].iloc[-1] == 7
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("", "empty"),
+        ("a,b\n1,2\n1,2,3\n", "Expected 2 columns, got 3"),
+        ("a,a\n1,2\n", "column 'a' appears more than once"),
+        ("name\né\n".encode("latin-1"), "column 'name' is not UTF-8"),
+        (
+            "id,x\n12345678901234567890123,1\n",
+            r"'id' holds 12345678901234567890123.*column_types=\{\"id\": \"string\"\}",
+        ),
+    ],
+)
+def test_csv_that_cannot_be_read_exactly(tmp_path: Path, content: str | bytes, message: str) -> None:
+    with pytest.raises(SourceFormatError, match=rf"a\.csv: .*{message}"):
+        FileSource(write(tmp_path, "a.csv", content)).read()
+
+
+def test_csv_big_integers_can_be_declared(tmp_path: Path) -> None:
+    path = write(tmp_path, "a.csv", "id\n12345678901234567890123\n")
+    declared = {"id": pa.decimal128(38, 0)}
+    assert columns(path, column_types=declared) == {"id": [Decimal(12345678901234567890123)]}
+
+
+def test_csv_of_a_header_only_has_columns_and_no_rows(tmp_path: Path) -> None:
+    source = FileSource(write(tmp_path, "a.csv", "a,b\n"))
+    assert list(source.batches()) == []
+    assert list(source.read().columns) == ["a", "b"]
+
+
+# --- compression -------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ["a.csv.gz", "a.csv.bz2", "a.jsonl.gz", "A.CSV.GZ"])
+def test_compressed_text(tmp_path: Path, name: str) -> None:
+    text = b"a\n1\n2\n" if "csv" in name.lower() else b'{"a":1}\n{"a":2}\n'
+    pack = bz2.compress if name.endswith("bz2") else gzip.compress
+    assert columns(write(tmp_path, name, pack(text))) == {"a": [1, 2]}
+
+
+def test_gzip_of_several_members(tmp_path: Path) -> None:
+    content = gzip.compress(b"a\n1\n") + gzip.compress(b"2\n")
+    assert columns(write(tmp_path, "a.csv.gz", content)) == {"a": [1, 2]}
+
+
+@pytest.mark.parametrize("name", ["a.csv.gz", "a.jsonl.gz"])
+def test_a_truncated_compressed_file_is_no_short_read(tmp_path: Path, name: str) -> None:
+    # Random text, so that the cut is behind the block that the schema comes from.
+    noise = np.random.default_rng(0).bytes(2 * BLOCK_BYTES).hex()
+    rows = [noise[i : i + 100] for i in range(0, len(noise), 100)]
+    text = "a\n" + "\n".join(rows) if "csv" in name else "\n".join(f'{{"a":"{row}"}}' for row in rows)
+    path = write(tmp_path, name, gzip.compress(text.encode(), compresslevel=1)[:-1000])
+    with pytest.raises(SourceFormatError, match=rf"{name}.*[Tt]runcated"):
+        FileSource(path, column_types={"a": "string"}).read()
+
+
+def test_what_is_no_gzip(tmp_path: Path) -> None:
+    with pytest.raises(SourceFormatError, match=r"a\.csv\.gz"):
+        FileSource(write(tmp_path, "a.csv.gz", b"a\n1\n")).read()
+
+
+# --- JSON lines --------------------------------------------------------------------------------------------------
+
+
+def test_jsonl_types_nulls_and_missing_fields(tmp_path: Path) -> None:
+    text = (
+        '{"b":"2024-01-01","a":1,"l":[1,null],"s":{"x":"2024-01-01"}}\n\n'
+        '{"a":null,"b":""}\n{"b":null,"a":9007199254740993}'
+    )
+    path = write(tmp_path, "a.jsonl", text)
+    assert columns(path) == {
+        "b": ["2024-01-01", "", None],
+        "a": [1, None, 9007199254740993],
+        "l": [[1, None], None, None],
+        "s": [{"x": "2024-01-01"}, None, None],
+    }
+
+
+def test_jsonl_keeps_the_order_of_columns_beside_declared_ones(tmp_path: Path) -> None:
+    path = write(tmp_path, "a.json", '{"a":1,"day":"2024-01-01"}\n')
+    source = FileSource(path, column_types={"day": "timestamp[s]", "late": "int64"})
+    assert source.schema() == pa.schema([("a", pa.int64()), ("day", pa.timestamp("s")), ("late", pa.int64())])
+
+
+@pytest.mark.parametrize(
+    ("last", "message"),
+    [
+        ('{"a":1.5}\n', r'"a": "float64"'),
+        ('{"a":"x"}\n', r'"a": "string"'),
+        ('{"a":true}\n', r"column 'a' is True"),
+        ('{"a":1,"z":3}\n', r"column 'z' is new.*\"z\": \"string\""),
+        ('{"a":1,"t":5}', r"'t' is 5.*write all its values as JSON strings"),
+        ('{"a":', "is not JSON"),
+        ("[1]\n", "is not a JSON object"),
+    ],
+)
+def test_jsonl_that_deviates_later_names_line_column_and_fix(tmp_path: Path, last: str, message: str) -> None:
+    text = long("", '{"a":1,"t":"2024-01-01"}\n', last)
+    path = write(tmp_path, "a.jsonl", text)
+    line = text.rstrip("\n").count("\n") + 1
+    with pytest.raises(
+        SourceFormatError, match=rf"a\.jsonl: line {line}:? .*{message}|a\.jsonl: line {line}: .*{message}"
+    ):
+        FileSource(path).read()
+
+
+def test_jsonl_new_fields_can_be_declared_or_left_out(tmp_path: Path) -> None:
+    path = write(tmp_path, "a.jsonl", long("", '{"a":1}\n', '{"a":1,"z":3}\n'))
+    assert FileSource(path, column_types={"z": "int64"}).read()["z"].iloc[-1] == 3
+    assert list(FileSource(path, columns=["a"]).read().columns) == ["a"]
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("", "empty"),
+        ('[{"a":1}]', r"JSON array.*jq -c"),
+        ('{"a":12345678901234567890123}', "12345678901234567890123, an integer that a float would round"),
+        (b'{"a":"\xe9"}', "line 1 is not JSON in UTF-8"),
+        ('{"a":1,"a":2}', "twice"),
+    ],
+)
+def test_jsonl_that_cannot_be_read_exactly(tmp_path: Path, content: str | bytes, message: str) -> None:
+    with pytest.raises(SourceFormatError, match=rf"a\.jsonl: .*{message}"):
+        FileSource(write(tmp_path, "a.jsonl", content)).read()
+
+
+def test_jsonl_lines_longer_than_a_block(tmp_path: Path) -> None:
+    text = "x" * (BLOCK_BYTES + 10)
+    path = write(tmp_path, "a.jsonl", f'{{"a":"{text}"}}\n{{"a":"y"}}\n')
+    assert columns(path) == {"a": [text, "y"]}
+
+
+# --- Parquet -----------------------------------------------------------------------------------------------------
+
+
+def test_parquet_keeps_types_and_drops_encodings(tmp_path: Path) -> None:
+    table = pa.table(
+        {
+            "c": pa.array(["a", "b"]).dictionary_encode(),
+            "l": pa.array(["x", None], pa.large_string()),
+            "d": pa.array([Decimal("1.10"), None], pa.decimal128(9, 2)),
+            "t": pa.array([1, None], pa.timestamp("ns", "UTC")),
+        }
+    )
+    source = FileSource(write(tmp_path, "a.parquet", parquet(table)))
+    plain = [("c", pa.string()), ("l", pa.string()), ("d", pa.decimal128(9, 2)), ("t", pa.timestamp("ns", "UTC"))]
+    assert source.schema().equals(pa.schema(plain), check_metadata=True)
+    assert pa.Table.from_batches(source.batches()).to_pydict() == table.to_pydict()
+
+
+def test_parquet_of_pandas_loses_an_unnamed_index_and_keeps_a_named_one(tmp_path: Path) -> None:
+    frame = pd.DataFrame({"a": [1, 2, 3]})
+    frame[frame["a"] > 1].to_parquet(tmp_path / "unnamed.pq")
+    frame.set_axis(pd.Index([7, 8, 9], name="k")).to_parquet(tmp_path / "named.pq")
+    assert FileSource(tmp_path / "unnamed.pq").read().to_dict("list") == {"a": [2, 3]}
+    assert FileSource(tmp_path / "named.pq").read().to_dict("list") == {"a": [1, 2, 3], "k": [7, 8, 9]}
+
+
+def test_parquet_declared_types_are_checked_casts(tmp_path: Path) -> None:
+    path = write(tmp_path, "a.parquet", parquet(pa.table({"x": [1, 300]})))
+    assert columns(path, column_types={"x": "float64"}) == {"x": [1.0, 300.0]}
+    with pytest.raises(SourceFormatError, match=r"a\.parquet: column 'x' of type int64 cannot be read as int8"):
+        FileSource(path, column_types={"x": "int8"}).read()
+
+
+@pytest.mark.parametrize("content", [b"", b"PAR1 no parquet PAR1", parquet(pa.table({"x": range(1000)}))[:-20]])
+def test_damaged_parquet(tmp_path: Path, content: bytes) -> None:
+    with pytest.raises(SourceFormatError, match=r"a\.parquet: "):
+        FileSource(write(tmp_path, "a.parquet", content)).read()
+
+
+# --- several files -----------------------------------------------------------------------------------------------
+
+
+def test_a_folder_in_the_order_of_names_without_hidden_and_foreign_files(tmp_path: Path) -> None:
+    for name, content in {
+        "b.csv": "a\n2\n",
+        "a.csv": "a\n1\n",
+        "sub/c.csv.gz": gzip.compress(b"a\n3\n"),
+        "_SUCCESS": "",
+        ".part.csv": "broken",
+        "_tmp/x.csv": "broken",
+        "README.md": "broken",
+    }.items():
+        write(tmp_path, f"data/{name}", content)
+    assert columns(tmp_path / "data") == {"a": [1, 2, 3]}
+
+
+def test_a_glob(tmp_path: Path) -> None:
+    for month in (1, 2, 3):
+        write(tmp_path, f"raw/2026-0{month}.csv", f"a\n{month}\n")
+    assert columns(tmp_path / "raw" / "2026-0[12].csv") == {"a": [1, 2]}
+    assert columns(str(tmp_path / "**" / "*-03.csv")) == {"a": [3]}
+
+
+def test_types_of_several_files_are_joined_where_nothing_is_lost(tmp_path: Path) -> None:
+    write(tmp_path, "a.csv", "a,b\n,x\n")
+    write(tmp_path, "b.csv", "b,a\ny,5\n")
+    assert columns(tmp_path) == {"a": [None, 5], "b": ["x", "y"]}
+    for name, width in (("a", pa.int32()), ("b", pa.int64()), ("c", pa.int8())):
+        write(tmp_path, f"wide/{name}.parquet", parquet(pa.table({"x": pa.array([1], width)})))
+    assert FileSource(tmp_path / "wide").schema() == pa.schema([("x", pa.int64())])
+
+
+def test_types_of_several_files_that_would_lose_something_are_an_error(tmp_path: Path) -> None:
+    write(tmp_path, "a.csv", "price\n1\n")
+    write(tmp_path, "b.csv", "price\n1.5\n")
+    with pytest.raises(
+        SourceFormatError, match=r"b\.csv: column 'price' is double, but int64 in .*a\.csv: .*\"price\": \"float64\""
+    ):
+        FileSource(tmp_path).read()
+    assert columns(tmp_path, column_types={"price": "float64"}) == {"price": [1.0, 1.5]}
+
+
+def test_columns_that_one_file_lacks_are_named(tmp_path: Path) -> None:
+    write(tmp_path, "a.csv", "a,b\n1,2\n")
+    write(tmp_path, "b.csv", "a\n1\n")
+    with pytest.raises(SourceFormatError, match=r"b\.csv: column 'b' is missing, but .*a\.csv has it"):
+        FileSource(tmp_path).read()
+    assert columns(tmp_path, columns=["a"]) == {"a": [1, 1]}
+
+
+def test_several_formats_need_a_choice(tmp_path: Path) -> None:
+    write(tmp_path, "a.csv", "a\n1\n")
+    write(tmp_path, "b.jsonl", '{"a":2}\n')
+    with pytest.raises(SourceFormatError, match=r"several formats: csv .*jsonl"):
+        FileSource(tmp_path).read()
+    assert columns(tmp_path, format="jsonl") == {"a": [2]}
+
+
+# --- what is not there, and arguments ----------------------------------------------------------------------------
+
+
+def test_nothing_there(tmp_path: Path) -> None:
+    (tmp_path / "empty").mkdir()
+    for path, message in (
+        ("nope.csv", "no such file or folder"),
+        (tmp_path / "*.csv", "no file matches"),
+        (tmp_path / "empty", "the folder has no data file"),
+    ):
+        for use in (FileSource.read, FileSource.schema, FileSource.describe):
+            with pytest.raises(SourceNotFound, match=message):
+                use(FileSource(path))
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may read everything")
+def test_a_file_that_may_not_be_read(tmp_path: Path) -> None:
+    path = write(tmp_path, "a.csv", "a\n1\n")
+    path.chmod(0)
+    for use in (FileSource.read, FileSource.describe):
+        with pytest.raises(SourceError, match="Permission denied"):
+            use(FileSource(path))
+
+
+def test_an_unknown_extension_needs_a_format(tmp_path: Path) -> None:
+    path = write(tmp_path, "export.txt", "a\n1\n")
+    with pytest.raises(SourceFormatError, match=r"export\.txt: the extension says no format: pass format="):
+        FileSource(path).read()
+    assert columns(path, format="csv") == {"a": [1]}
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"format": "cvs"}, "unknown format 'cvs'; did you mean 'csv'"),
+        ({"column_types": {"a": "strng"}}, r"column_types\['a'\] is 'strng'"),
+        ({"column_types": {"a": str}}, r"column_types\['a'\]"),
+        ({"columns": "a"}, "columns is 'a'"),
+        ({"columns": []}, r"columns is \[\]"),
+        ({"columns": ["a", "a"]}, "different"),
+    ],
+)
+def test_bad_arguments_fail_before_any_work(options: dict[str, Any], message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        FileSource("x.csv", **options)
+
+
+@pytest.mark.parametrize("options", [{"columns": ["prize"]}, {"column_types": {"prize": "string"}}])
+def test_columns_that_do_not_exist_are_named(tmp_path: Path, options: dict[str, Any]) -> None:
+    with pytest.raises(ConfigError, match=r"names 'prize'.*did you mean 'price'"):
+        FileSource(write(tmp_path, "a.csv", "price\n1\n"), **options).read()
+
+
+def test_describe_names_the_bytes(tmp_path: Path) -> None:
+    path = write(tmp_path, "a.csv", "a\n1\n")
+    before = FileSource(path).describe()
+    assert before["files"] == [{"name": path.as_posix(), "size": 4, "sha256": hashlib.sha256(b"a\n1\n").hexdigest()}]
+    os.utime(path, (1, 1))
+    assert FileSource(path).describe() == before
+    path.write_text("a\n2\n")
+    assert FileSource(path).describe() != before
+
+
+@pytest.mark.parametrize("format_", ["csv", "jsonl", "parquet"])
+def test_memory_stays_flat(tmp_path: Path, format_: str) -> None:
+    """Four times the rows must not take more memory."""
+    text = pa.array([f"{i:064d}" for i in range(50_000)])
+    small = pa.table({"i": range(50_000), "s": text})
+
+    def content(table: pa.Table) -> bytes:
+        if format_ == "parquet":
+            return parquet(table, row_group_size=10_000)
+        rows = zip(table["i"].to_pylist(), table["s"].to_pylist(), strict=True)
+        if format_ == "csv":
+            return ("i,s\n" + "".join(f'{i},"{s}"\n' for i, s in rows)).encode()
+        return "".join(f'{{"i":{i},"s":"{s}"}}\n' for i, s in rows).encode()
+
+    def arrow_peak(path: Path) -> int:
+        pa.default_memory_pool().release_unused()
+        peak = 0
+        for batch in FileSource(path).batches(batch_size=1000):
+            peak = max(peak, pa.total_allocated_bytes() + batch.nbytes)
+        return peak
+
+    paths = [write(tmp_path, f"{n}.{format_}", content(pa.concat_tables([small] * n))) for n in (4, 16)]
+    few, many = (arrow_peak(path) for path in paths)
+    assert many < few * 1.5 + (8 << 20)
