@@ -62,7 +62,6 @@ FACES = {"cli", "doctor", "infra", "testing"}
 
 LINE_LIMIT = 400
 LONG_MODULES = {
-    "entrypoint.py": "one file, so that it can be copied alone into the training container",
     "jobs/supervisor.py": "one file, run by its path under `python -I -S`, which finds no other",
 }
 
@@ -160,9 +159,17 @@ def test_every_part_is_under_the_law_or_a_face() -> None:
     assert {part_of(module) for module in MODULES} - set(LAW) - FACES - {"__init__", "__main__"} == set()
 
 
-@pytest.mark.parametrize("name", ["entrypoint.py", "jobs/supervisor.py"])
-def test_a_module_that_runs_alone_imports_nothing_of_smkit(name: str) -> None:
-    assert [imports for _, imports in imported(PACKAGE / name) if imports.partition(".")[0] == "smkit"] == []
+def test_a_module_that_runs_alone_imports_nothing_of_smkit() -> None:
+    module = PACKAGE / "jobs/supervisor.py"
+    assert [name for _, name in imported(module) if name.partition(".")[0] == "smkit"] == []
+
+
+def test_the_template_imports_nothing_of_smkit_but_its_own_modules() -> None:
+    modules = [module for module in MODULES if part_of(module) == "entrypoint"]
+    homes = {f"smkit.entrypoint.{module.stem}" for module in modules if module.stem != "__init__"}
+    assert homes
+    names = {name for module in modules for _, name in imported(module)}
+    assert {name for name in names if name.partition(".")[0] == "smkit"} <= homes
 
 
 def test_one_file_at_most_imports_the_sagemaker_sdk() -> None:

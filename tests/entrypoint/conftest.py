@@ -16,7 +16,7 @@ import smkit.entrypoint
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-ENTRYPOINT = Path(smkit.entrypoint.__file__)
+ENTRYPOINT = Path(smkit.entrypoint.__file__).parent
 
 
 class Project:
@@ -25,9 +25,8 @@ class Project:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.model = folder / "model"
-        (folder / "smkit").mkdir()
+        shutil.copytree(ENTRYPOINT, folder / "smkit/entrypoint", ignore=shutil.ignore_patterns("__pycache__"))
         (folder / "smkit/__init__.py").touch()
-        shutil.copy(ENTRYPOINT, folder / "smkit/entrypoint.py")
 
     def write(self, name: str, text: str) -> Path:
         path = self.folder / name
@@ -49,6 +48,13 @@ class Project:
             timeout=120,
             check=False,
         )
+
+
+@pytest.fixture(autouse=True)
+def _no_job(monkeypatch: pytest.MonkeyPatch) -> None:
+    """`main` reads this process's environment: the tests may themselves run in a job."""
+    for name in [name for name in os.environ if name.startswith("SM_")]:
+        monkeypatch.delenv(name)
 
 
 @pytest.fixture

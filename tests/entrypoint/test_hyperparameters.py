@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from smkit.entrypoint import _SUPPORTED_TYPES, TrainingScript, hyperparameter
+from smkit.entrypoint import TrainingScript, hyperparameter
 
 # Written on purpose as a script for the oldest image would.
 # ruff: noqa: UP006, UP007, UP045
@@ -329,7 +329,10 @@ def test_a_default_that_breaks_its_own_declaration(capsys: pytest.CaptureFixture
     assert problems(capsys, Declared, {}) == [
         "the default of depth: expected int, got None (NoneType)",
         "size: must be at least 0, got -1.0",
-        "the default of shape: expected tuple, got (1, 2) (tuple); use one of " + _SUPPORTED_TYPES,
+        (
+            "the default of shape: expected tuple, got (1, 2) (tuple); "
+            "use one of int, float, bool, str, Optional, Union, List, Dict[str, ...] and Any"
+        ),
         "text: min and max are for numbers, got 'a' (str)",
     ]
 

@@ -1,9 +1,10 @@
-"""The file must run where the oldest image runs it: Python 3.7, nothing of smkit, heavy imports only on use."""
+"""The template must run in the oldest image: Python 3.7, nothing else of smkit, heavy imports only on use."""
 
 from __future__ import annotations
 
 import ast
 import os
+import pickle
 import shutil
 import subprocess
 import sys
@@ -11,9 +12,12 @@ from pathlib import Path
 
 import pytest
 
+import smkit.entrypoint
+from smkit.entrypoint import LoadedModel, ScriptError, TrainingScript
 from tests.entrypoint.conftest import ENTRYPOINT, Project
 
 ALLOWED_PACKAGES = {"numpy", "pandas", "sklearn", "joblib"}
+MODULES = sorted(ENTRYPOINT.rglob("*.py"))
 EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
 SCRIPT = """
 from smkit.entrypoint import TrainingScript, hyperparameter
@@ -54,25 +58,39 @@ def old_pythons() -> list[str]:
 
 
 @pytest.mark.parametrize(
-    "path", [ENTRYPOINT, EXAMPLES / "train.py", EXAMPLES / "blog/train.py", EXAMPLES / "blog/train_plain.py"]
+    "path",
+    [*MODULES, EXAMPLES / "train.py", EXAMPLES / "blog/train.py", EXAMPLES / "blog/train_plain.py"],
+    ids=lambda path: path.name,
 )
 def test_syntax_is_that_of_python_3_7(path: Path) -> None:
     ast.parse(path.read_text(encoding="utf-8"), feature_version=(3, 7))
 
 
 def test_imports_are_the_standard_library_and_the_images_packages() -> None:
-    tree = ast.parse(ENTRYPOINT.read_text(encoding="utf-8"))
-    imported = {alias.name for node in ast.walk(tree) if isinstance(node, ast.Import) for alias in node.names}
-    for node in ast.walk(tree):
-        if isinstance(node, ast.ImportFrom):
+    imported = set()
+    for node in (node for module in MODULES for node in ast.walk(ast.parse(module.read_text(encoding="utf-8")))):
+        if isinstance(node, ast.Import):
+            imported |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
             assert node.level == 0
             imported.add(str(node.module))
-    outside = {name.partition(".")[0] for name in imported} - set(sys.stdlib_module_names)
+    own = {name for name in imported if name.startswith("smkit.entrypoint.")}
+    outside = {name.partition(".")[0] for name in imported - own} - set(sys.stdlib_module_names)
     assert outside == ALLOWED_PACKAGES
 
 
-def test_importing_it_loads_no_package(tmp_path: Path) -> None:
-    project = Project(tmp_path)
+def test_a_pickle_names_the_package_and_not_its_modules() -> None:
+    public = [getattr(smkit.entrypoint, name) for name in smkit.entrypoint.__all__ if name != "METRIC_LINE"]
+    # A bound method in a model brings the script and its hyperparameters along.
+    public += [LoadedModel(None, {}), ScriptError("wrong"), TrainingScript.Hyperparameters()]
+    for value in public:
+        stored = pickle.dumps(value, protocol=4)
+        assert b"smkit.entrypoint" in stored
+        assert b"smkit.entrypoint." not in stored
+        pickle.loads(stored)
+
+
+def test_importing_it_loads_no_package(project: Project) -> None:
     code = (
         "import smkit.entrypoint, sys; print([m for m in ('numpy', 'pandas', 'sklearn', 'joblib') if m in sys.modules])"
     )

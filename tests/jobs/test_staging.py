@@ -1,7 +1,10 @@
 from __future__ import annotations
 
+import compileall
 import os
+import shutil
 import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +14,9 @@ from smkit.errors import ConfigError, JobError
 from smkit.jobs import staging
 from smkit.jobs.spec import JobSpec
 
-OWN = {"smkit/__init__.py", "smkit/entrypoint.py"}
+PACKAGE = Path(staging.__file__).parent.parent
+TEMPLATE = {f"smkit/entrypoint/{module.name}" for module in (PACKAGE / "entrypoint").iterdir() if module.is_file()}
+OWN = {"smkit/__init__.py"} | TEMPLATE
 
 
 def spec(entry_point: str = "train.py", **values: Any) -> JobSpec:
@@ -43,6 +48,32 @@ def test_what_never_travels(source: Path) -> None:
     (source / "environment.py").write_text("")
     code = staging.stage(spec(source_dir=source))
     assert set(code.files) == {"train.py", "lib/__init__.py", "environment.py"} | OWN
+
+
+def test_the_template_works_where_nothing_else_of_smkit_is(source: Path, tmp_path: Path) -> None:
+    target = tmp_path / "code"
+    target.mkdir()
+    staging.stage(spec(source_dir=source)).write(target)
+    code = "import smkit.entrypoint, sys; print(*(m.__file__ for n, m in sys.modules.items() if n.startswith('smkit')))"
+    # -S: no site-packages, so no installed smkit either.
+    result = subprocess.run(
+        [sys.executable, "-S", "-B", "-c", code], cwd=target, check=True, capture_output=True, text=True, timeout=60
+    )
+    assert {os.path.relpath(path, target) for path in result.stdout.split()} == OWN
+
+
+def test_only_the_sources_of_the_template_travel(source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    first = staging.stage(spec(source_dir=source))
+    assert first.files["smkit/entrypoint/__init__.py"].data == (PACKAGE / "entrypoint/__init__.py").read_bytes()
+    elsewhere = tmp_path / "site-packages/smkit"
+    shutil.copytree(PACKAGE / "entrypoint", elsewhere / "entrypoint", ignore=shutil.ignore_patterns("__pycache__"))
+    for module in (elsewhere / "entrypoint").iterdir():
+        module.chmod(0o755)
+    compileall.compile_dir(elsewhere, quiet=1)
+    (elsewhere / "entrypoint/notes.txt").touch()
+    monkeypatch.setattr(staging, "__file__", str(elsewhere / "jobs/staging.py"))
+    again = staging.stage(spec(source_dir=source))
+    assert (again.digest, again.archive()) == (first.digest, first.archive())
 
 
 def test_the_digest_is_of_names_bits_and_bytes(source: Path, tmp_path: Path) -> None:

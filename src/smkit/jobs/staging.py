@@ -246,12 +246,14 @@ def _check_syntax(script: Path, entry_point: str, source: bytes) -> None:
 
 def _smkit_package() -> dict[str, StagedFile]:
     """Return the package that gives a script `smkit.entrypoint` where smkit is not installed."""
-    template = Path(__file__).parent.parent / "entrypoint.py"
+    package = Path(__file__).parent.parent
     init = f'"""The part of smkit that travels with a job: the training template."""\n\n__version__ = "{__version__}"\n'
-    return {
-        f"{_PACKAGE}/__init__.py": StagedFile(init.encode(), executable=False),
-        f"{_PACKAGE}/entrypoint.py": StagedFile(template.read_bytes(), executable=False),
-    }
+    files = {f"{_PACKAGE}/__init__.py": StagedFile(init.encode(), executable=False)}
+    # Only sources: what Python compiles beside them differs from machine to machine.
+    for module in (package / "entrypoint").rglob("*.py"):
+        path = f"{_PACKAGE}/{module.relative_to(package).as_posix()}"
+        files[path] = StagedFile(module.read_bytes(), executable=False)
+    return files
 
 
 def _digest(files: Mapping[str, StagedFile]) -> str:
