@@ -1,0 +1,193 @@
+"""The types of columns: how they are stored, and what two batches that differ have in common."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pyarrow as pa
+
+from smkit.errors import DatasetError
+from smkit.frames import plain_type
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Sequence
+
+_SIGNED = {8: pa.int8(), 16: pa.int16(), 32: pa.int32(), 64: pa.int64()}
+_UNSIGNED = {8: pa.uint8(), 16: pa.uint16(), 32: pa.uint32(), 64: pa.uint64()}
+_TIME_UNITS = ("s", "ms", "us", "ns")
+
+
+def stored_type(kind: pa.DataType) -> pa.DataType:
+    """Return the type in which a dataset keeps a column: its values' own, whatever encodes them in memory.
+
+    Dictionaries, views, 64-bit offsets, extensions and the names of list items would otherwise show in the bytes of the
+    files. Half floats become single ones and decimals are as narrow as can be: every reader of Parquet knows those.
+    """
+    if isinstance(kind, pa.BaseExtensionType):
+        return stored_type(kind.storage_type)
+    if pa.types.is_dictionary(kind) or pa.types.is_run_end_encoded(kind):
+        return stored_type(kind.value_type)
+    if pa.types.is_float16(kind):
+        return pa.float32()
+    if pa.types.is_decimal(kind) and kind.precision <= 38:
+        return pa.decimal128(kind.precision, kind.scale)
+    if pa.types.is_map(kind):
+        return pa.map_(stored_type(kind.key_type), stored_type(kind.item_type))
+    if pa.types.is_struct(kind):
+        return pa.struct([(kind.field(i).name, stored_type(kind.field(i).type)) for i in range(kind.num_fields)])
+    if pa.types.is_nested(kind) and kind.num_fields == 1:  # every kind of list
+        return pa.list_(stored_type(kind.value_type))
+    return plain_type(kind)
+
+
+def stored_table(table: pa.Table) -> pa.Table:
+    """Return the rows with the types in which they are stored, without metadata.
+
+    Raises:
+        DatasetError: A value does not fit the type.
+    """
+    return cast_table(table, pa.schema([(field.name, stored_type(field.type)) for field in table.schema]))
+
+
+def cast_table(table: pa.Table, schema: pa.Schema) -> pa.Table:
+    """Return the rows with the types of a schema that has the same names.
+
+    Raises:
+        DatasetError: A value would change, such as an integer beyond 2^53 among floats.
+    """
+    if table.schema.equals(schema, check_metadata=True):
+        return table
+    columns = [_cast(column, field) for field, column in zip(schema, table.columns, strict=True)]
+    return pa.table(columns, schema=schema)
+
+
+def _cast(column: pa.ChunkedArray, field: pa.Field) -> pa.ChunkedArray:
+    if column.type == field.type:
+        return column
+    try:
+        return column.cast(field.type)
+    except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
+        raise DatasetError(
+            f"column {field.name!r} has type {column.type} in one batch, and a value does not fit {field.type}, its "
+            f"type over all batches: {error}; set its type in a map step, for example with astype"
+        ) from None
+
+
+def check_names(names: Sequence[str], what: str) -> None:
+    """Refuse columns that cannot be told apart, and rows without any.
+
+    Raises:
+        DatasetError: There are none, or two share a name.
+    """
+    if not names:
+        raise DatasetError(f"{what} has no columns")
+    if twice := sorted({name for name in names if names.count(name) > 1}):
+        raise DatasetError(f"{what} has two columns named {', '.join(map(repr, twice))}: rename one")
+
+
+def differing(first: Sequence[str], second: Sequence[str]) -> str:
+    """Say in words how two lists of column names differ; `""` where they do not."""
+    if list(first) == list(second):
+        return ""
+    missing = [name for name in first if name not in second]
+    added = [name for name in second if name not in first]
+    parts = [f"without {', '.join(map(repr, missing))}"] if missing else []
+    parts += [f"with {', '.join(map(repr, added))}"] if added else []
+    return " and ".join(parts) or f"in another order ({', '.join(second)} after {', '.join(first)})"
+
+
+def concat(tables: Sequence[pa.Table]) -> pa.Table:
+    """Return the rows of all tables, which have the same names, as one.
+
+    Raises:
+        DatasetError: A column's types cannot be unified.
+    """
+    schema = unify_schemas(table.schema for table in tables)
+    return pa.concat_tables([cast_table(table, schema) for table in tables])
+
+
+def unify_schemas(schemas: Iterable[pa.Schema]) -> pa.Schema:
+    """Return the schema that holds the rows of all: columns by name, types unified where no value changes.
+
+    Raises:
+        DatasetError: A column's types cannot be unified.
+    """
+    schemas = iter(schemas)
+    unified = next(schemas)
+    for schema in schemas:
+        if schema.equals(unified):
+            continue
+        fields = []
+        for one, other in zip(unified, schema, strict=True):
+            kind = unify_types(one.type, other.type)
+            if kind is None:
+                raise DatasetError(
+                    f"column {one.name!r} has type {one.type} in one batch and {other.type} in another; "
+                    f"set its type in a map step, for example with astype"
+                )
+            fields.append(pa.field(one.name, kind))
+        unified = pa.schema(fields)
+    return unified
+
+
+def unify_types(one: pa.DataType, other: pa.DataType) -> pa.DataType | None:
+    """Return the type that holds both, whichever comes first; None where there is none.
+
+    Text never becomes a number, nor a number text, nor a decimal a float.
+    """
+    if one == other or pa.types.is_null(other):
+        return one
+    if pa.types.is_null(one):
+        return other
+    return next((unify(one, other) for applies, unify in _RULES if applies(one) and applies(other)), None)
+
+
+def _is_number(kind: pa.DataType) -> bool:
+    return bool(pa.types.is_integer(kind) or pa.types.is_floating(kind))
+
+
+def _unify_numbers(one: pa.DataType, other: pa.DataType) -> pa.DataType:
+    if pa.types.is_floating(one) and pa.types.is_floating(other):
+        return max(one, other, key=lambda kind: kind.bit_width)
+    if pa.types.is_floating(one) or pa.types.is_floating(other):
+        return pa.float64()
+    width = max(one.bit_width, other.bit_width)
+    signed = [pa.types.is_signed_integer(kind) for kind in (one, other)]
+    if all(signed) or not any(signed):
+        return (_SIGNED if all(signed) else _UNSIGNED)[width]
+    unsigned = other if signed[0] else one
+    return _SIGNED[min(64, max(width, 2 * unsigned.bit_width))]
+
+
+def _unify_decimals(one: pa.DataType, other: pa.DataType) -> pa.DataType | None:
+    scale = max(one.scale, other.scale)
+    precision = scale + max(one.precision - one.scale, other.precision - other.scale)
+    if precision <= 38:
+        return pa.decimal128(precision, scale)
+    return pa.decimal256(precision, scale) if precision <= 76 else None
+
+
+def _unify_timestamps(one: pa.DataType, other: pa.DataType) -> pa.DataType | None:
+    return pa.timestamp(max(one.unit, other.unit, key=_TIME_UNITS.index), one.tz) if one.tz == other.tz else None
+
+
+def _unify_lists(one: pa.DataType, other: pa.DataType) -> pa.DataType | None:
+    items = unify_types(one.value_type, other.value_type)
+    return None if items is None else pa.list_(items)
+
+
+def _unify_structs(one: pa.DataType, other: pa.DataType) -> pa.DataType | None:
+    fields = [[kind.field(i) for i in range(kind.num_fields)] for kind in (one, other)]
+    if [field.name for field in fields[0]] != [field.name for field in fields[1]]:
+        return None
+    members = [(a.name, unify_types(a.type, b.type)) for a, b in zip(*fields, strict=True)]
+    return None if any(kind is None for _, kind in members) else pa.struct(members)
+
+
+_RULES: tuple[tuple[Callable[[pa.DataType], bool], Callable[[pa.DataType, pa.DataType], pa.DataType | None]], ...] = (
+    (_is_number, _unify_numbers),
+    (pa.types.is_decimal, _unify_decimals),
+    (pa.types.is_timestamp, _unify_timestamps),
+    (pa.types.is_list, _unify_lists),
+    (pa.types.is_struct, _unify_structs),
+)

@@ -1,0 +1,213 @@
+"""Part files: the rows of a split in Parquet or CSV.
+
+The size of row groups and parts is fixed, whatever the batch size, so that the same rows give the same bytes.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+from typing import TYPE_CHECKING, Any, BinaryIO, Literal, cast
+
+import pyarrow as pa
+import pyarrow.csv
+import pyarrow.parquet
+
+from smkit.datasets.staging import disk_errors
+from smkit.errors import DatasetError
+from smkit.storage import Digest
+from smkit.versioning import PendingFile
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+Format = Literal["parquet", "csv"]
+
+ROWS_PER_GROUP = 1 << 17
+#: A whole number of row groups.
+ROWS_PER_PART = 1 << 20
+#: Pages and encodings that pyarrow 1.0, the oldest in a training image, reads. 2.4 would cut nanoseconds.
+_PARQUET = {"version": "2.6", "data_page_version": "1.0", "compression": "snappy"}
+
+
+class _HashingWriter:
+    """A binary file that hashes what is written to it."""
+
+    def __init__(self, file: BinaryIO) -> None:
+        self._file = file
+        self._sha256 = hashlib.sha256()
+        self._size = 0
+        self.closed = False
+        #: Whether what is still to come is of no use: a writer of Arrow writes a footer when it is closed.
+        self.discard = False
+
+    def write(self, data: Any) -> int:
+        """Write bytes."""
+        if not self.discard:
+            self._file.write(data)
+            self._sha256.update(data)
+        self._size += len(data)
+        return len(data)
+
+    def flush(self) -> None:
+        """Hand the bytes to the system."""
+        self._file.flush()
+
+    def tell(self) -> int:
+        """Return how much was written."""
+        return self._size
+
+    def close(self) -> None:
+        """Close the file."""
+        self.closed = True
+        self._file.close()
+
+    def digest(self) -> Digest:
+        """Return the digest of all that was written."""
+        return Digest(self._sha256.hexdigest(), self._size)
+
+
+class PartWriter:
+    """Writes the rows of one split as `<split>/part-00000.parquet` and so on.
+
+    Args:
+        folder: Where the files are written, before they are published.
+        split: The split.
+        schema: The schema of all parts.
+        file_format: Parquet or CSV.
+    """
+
+    def __init__(self, folder: Path, split: str, schema: pa.Schema, file_format: Format) -> None:
+        self._folder = folder / split
+        self._split = split
+        self._schema = schema if file_format == "parquet" else _csv_schema(schema)
+        self._format = file_format
+        self._buffer: list[pa.Table] = []
+        self._buffered = 0
+        self._writer: Any = None
+        self._sink: _HashingWriter | None = None
+        self._rows_in_part = 0
+        self.rows = 0
+        self.files: list[PendingFile] = []
+
+    def append(self, table: pa.Table) -> None:
+        """Add rows; they are written when a row group is full."""
+        if not table.num_rows:
+            return
+        self._buffer.append(table)
+        self._buffered += table.num_rows
+        self.rows += table.num_rows
+        while self._buffered >= ROWS_PER_GROUP:
+            buffered = pa.concat_tables(self._buffer)
+            self._write_group(buffered.slice(0, ROWS_PER_GROUP))
+            rest = buffered.slice(ROWS_PER_GROUP)
+            self._buffer, self._buffered = ([rest] if rest.num_rows else []), rest.num_rows
+
+    def finish(self) -> None:
+        """Write what is left."""
+        if self._buffered:
+            self._write_group(pa.concat_tables(self._buffer))
+            self._buffer, self._buffered = [], 0
+        with disk_errors(self._folder):
+            self._close_part()
+
+    def abandon(self) -> None:
+        """Close the open file; what was written so far is of no use."""
+        if self._sink is not None:
+            self._sink.discard = True
+            # On a full disk the first error is the one to tell; it may have come from opening the writer.
+            with contextlib.suppress(OSError, pa.ArrowException):
+                if self._writer is not None:
+                    self._writer.close()
+            with contextlib.suppress(OSError):
+                self._sink.close()
+            self._writer = self._sink = None
+
+    def _write_group(self, table: pa.Table) -> None:
+        with disk_errors(self._folder):
+            self._write(table)
+
+    def _write(self, table: pa.Table) -> None:
+        # One chunk a column: where batches ended must not show in the encoded pages.
+        table = table.combine_chunks().cast(self._schema)
+        if self._writer is None:
+            self._open_part()
+        if self._format == "parquet":
+            self._writer.write_table(table, row_group_size=ROWS_PER_GROUP)
+        else:
+            self._writer.write_table(table, max_chunksize=ROWS_PER_GROUP)
+        self._rows_in_part += table.num_rows
+        if self._rows_in_part >= ROWS_PER_PART:
+            self._close_part()
+
+    def _open_part(self) -> None:
+        self._folder.mkdir(parents=True, exist_ok=True)
+        path = self._part_path()
+        self._sink = _HashingWriter(cast("BinaryIO", path.open("xb")))
+        sink = pa.PythonFile(self._sink, mode="w")
+        if self._format == "parquet":
+            self._writer = pyarrow.parquet.ParquetWriter(sink, self._schema, **parquet_options(self._schema))
+        else:
+            self._writer = pyarrow.csv.CSVWriter(sink, self._schema)
+
+    def _part_path(self) -> Path:
+        return self._folder / f"part-{len(self.files):05}.{self._format}"
+
+    def _close_part(self) -> None:
+        if self._writer is None or self._sink is None:
+            return
+        path = self._part_path()
+        self._writer.close()
+        self._sink.close()
+
+        def open_part() -> BinaryIO:
+            return cast("BinaryIO", path.open("rb"))
+
+        self.files.append(PendingFile(f"{self._split}/{path.name}", open_part, self._sink.digest(), local=path))
+        self._writer, self._sink, self._rows_in_part = None, None, 0
+
+
+def parquet_options(schema: pa.Schema) -> dict[str, Any]:
+    """Return the options with which pyarrow writes the parts."""
+    # A dictionary of measured numbers is nearly as long as the column, and costs as much as all the rest.
+    encoded = [field.name for field in schema if not pa.types.is_floating(field.type)]
+    return {**_PARQUET, "use_dictionary": encoded}
+
+
+def check_storable(schema: pa.Schema, file_format: Format) -> None:
+    """Refuse columns that the format cannot hold.
+
+    Raises:
+        DatasetError: There is one.
+    """
+    for field in schema:
+        if file_format == "csv" and not _fits_csv(field.type):
+            raise DatasetError(
+                f"column {field.name!r} has type {field.type}, which CSV cannot hold: use format='parquet', "
+                f"or convert it in a map step"
+            )
+        if file_format == "parquet" and not _fits_parquet(field.type):
+            raise DatasetError(
+                f"column {field.name!r} has type {field.type}, which Parquet cannot hold: convert it in a map step"
+            )
+
+
+def _csv_schema(schema: pa.Schema) -> pa.Schema:
+    """Return the types as text shows them: a column whose UTC offset changes with the season is hard to parse."""
+    utc = [pa.timestamp(kind.unit, "UTC") if pa.types.is_timestamp(kind) and kind.tz else kind for kind in schema.types]
+    return pa.schema(list(zip(schema.names, utc, strict=True)))
+
+
+def _fits_csv(kind: pa.DataType) -> bool:
+    plain = (pa.types.is_boolean, pa.types.is_integer, pa.types.is_floating, pa.types.is_string, pa.types.is_null)
+    times = (pa.types.is_date, pa.types.is_time, pa.types.is_timestamp, pa.types.is_decimal128)
+    return any(holds(kind) for holds in (*plain, *times))
+
+
+def _fits_parquet(kind: pa.DataType) -> bool:
+    schema = pa.schema([("column", kind)])
+    try:
+        pyarrow.parquet.ParquetWriter(pa.BufferOutputStream(), schema, **_PARQUET).close()
+    except (pa.ArrowInvalid, pa.ArrowNotImplementedError):
+        return False
+    return True
