@@ -5,15 +5,15 @@ from __future__ import annotations
 from botocore.exceptions import (
     BotoCoreError,
     ClientError,
-    ConnectTimeoutError,
-    EndpointConnectionError,
+    CredentialRetrievalError,
+    HTTPClientError,
     NoCredentialsError,
     PartialCredentialsError,
-    SSLError,
     SSOTokenLoadError,
     TokenRetrievalError,
     UnauthorizedSSOTokenError,
 )
+from botocore.exceptions import ConnectionError as BotoConnectionError
 
 #: What boto3 raises when a call fails.
 AWS_ERRORS = (BotoCoreError, ClientError)
@@ -22,6 +22,7 @@ NOT_FOUND_CODES = frozenset({"404", "NoSuchKey", "NotFound"})
 
 _OTHER_PARTITION = "the access key is unknown in this partition: keys of aws do not work in aws-cn, nor the reverse"
 _NO_CREDENTIALS = "set `profile`, run `aws configure`, or give the machine a role"
+_BUSY = "the service is busy or failing: try again later"
 _FIXES = {
     "NoSuchBucket": "create the bucket, or correct its name in the settings",
     "AccessDenied": "the caller's policy, or the bucket's, does not allow it",
@@ -40,6 +41,13 @@ _FIXES = {
     "AccessDeniedException": "the caller's policy does not allow it",
     "PreconditionFailed": "the object changed while it was read: try again",
     "SlowDown": "S3 asks to slow down: try again later, or write less at once",
+    "ServiceUnavailable": _BUSY,
+    "InternalError": _BUSY,
+    "RequestTimeout": "the connection is too slow or was interrupted: try again",
+    "InvalidToken": "the session token is malformed or of another partition: sign in again",
+    "InvalidObjectState": "the object is archived: restore it first",
+    "NotImplemented": "this server lacks an operation of S3 that smkit needs, such as conditional writes",
+    "QuotaExceeded": "the storage is full: free some space",
     "KMS.DisabledException": "the KMS key is disabled",
     "KMS.NotFoundException": "the KMS key does not exist in this region",
 }
@@ -65,10 +73,12 @@ def explain_aws_error(error: Exception, what: str) -> str:
         fix = _FIXES.get(code, "")
         said = f"{code}: {message}" if message and message != code else code
         return f"cannot {what}: {said}" + (f"; {fix}" if fix else "")
-    if isinstance(error, (NoCredentialsError, PartialCredentialsError)):
+    if isinstance(error, NoCredentialsError):
         return f"cannot {what}: no AWS credentials found; {_NO_CREDENTIALS}"
+    if isinstance(error, (PartialCredentialsError, CredentialRetrievalError)):
+        return f"cannot {what}: {str(error).rstrip('.')}; {_NO_CREDENTIALS}"
     if isinstance(error, (TokenRetrievalError, UnauthorizedSSOTokenError, SSOTokenLoadError)):
         return f"cannot {what}: the single sign-on session has expired; run `aws sso login`"
-    if isinstance(error, (EndpointConnectionError, ConnectTimeoutError, SSLError)):
-        return f"cannot {what}: {error}; check the network, the proxy and `region`"
+    if isinstance(error, (HTTPClientError, BotoConnectionError)):
+        return f"cannot {what}: {str(error).rstrip('.')}; check the network, the proxy and `region`"
     return f"cannot {what}: {error}"

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import hashlib
-from typing import TYPE_CHECKING, BinaryIO, NamedTuple, Protocol
+from typing import TYPE_CHECKING, BinaryIO, NamedTuple, Protocol, runtime_checkable
 
-from smkit.errors import StorageError
+from smkit.errors import SmkitError, StorageError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -31,7 +31,12 @@ class Digest(NamedTuple):
 class ObjectStore(Protocol):
     """A flat space of keys under one root. Keys use `/`, are relative, and sort by code point.
 
-    Every write is atomic: a reader sees the whole object or none. Errors are `ObjectNotFound` and `StorageError`.
+    Every write is atomic: a reader sees the whole object or none. Every error is a `StorageError`, `ObjectNotFound`
+    where no object has the key. After a write that failed so, the object may be there all the same: the reply may have
+    been lost, not the request.
+
+    No key may be the folder of another (`a` beside `a/b`): a folder cannot hold both. What else lies under the root and
+    could not be a key, such as a console's folder marker, is neither listed nor touched.
     """
 
     @property
@@ -39,10 +44,17 @@ class ObjectStore(Protocol):
         """The root: a folder's path or `s3://bucket/prefix`."""
 
     def put_if_absent(self, key: str, data: bytes) -> bool:
-        """Write a small object unless the key exists; of two writers at once exactly one gets True."""
+        """Write a small object unless the key exists. Of writers at once at most one gets True, and one object stays.
+
+        A client that sends a request again after a lost reply meets its own object and gets False: a caller that must
+        know whose object it is puts a nonce into it. Once this returns, the object survives a power cut.
+        """
 
     def upload(self, key: str, source: BinaryIO) -> Digest:
-        """Write an object of any size from a stream, in bounded memory, hashing while the bytes move."""
+        """Write an object of any size from a stream, in bounded memory, hashing while the bytes move.
+
+        An object that has the key already is replaced.
+        """
 
     def get(self, key: str, *, max_bytes: int) -> bytes:
         """Read a small object whole; one larger than `max_bytes` is a `StorageError`."""
@@ -54,7 +66,7 @@ class ObjectStore(Protocol):
         """Yield the objects whose keys start with `prefix`, in the order of their keys, at most `limit`."""
 
     def children(self, prefix: str) -> Iterator[str]:
-        """Yield the next path part of every key under the folder `prefix`, each once, in order."""
+        """Yield the next path part of every key under the folder `prefix`, each once, in the order of the keys."""
 
     def delete(self, keys: Iterable[str]) -> None:
         """Delete objects; a key that does not exist is no error."""
@@ -63,18 +75,62 @@ class ObjectStore(Protocol):
         """Return where the object's bytes lie on this machine, or None where the store is remote."""
 
 
+@runtime_checkable
+class AdoptingStore(Protocol):
+    """A store on this machine, which can take a finished file over instead of copying it."""
+
+    def adopt(self, key: str, path: Path) -> bool:
+        """Move a file under a key, replacing an object that has it; once this returns, it survives a power cut.
+
+        False where the file lies on another disk: then nothing was done, and it must be uploaded.
+        """
+
+
+#: Names that begin so are a store's own, such as temporary files: no key may have one, and no listing shows one.
+RESERVED = ".smkit-"
+
+#: https://docs.aws.amazon.com/AmazonS3/latest/userguide/object-keys.html; the store's own prefix comes on top.
+_MAX_KEY_BYTES = 1024
+
+
+def is_key(text: str) -> bool:
+    """Tell whether a store can hold an object under this key."""
+    if any(part in {"", ".", ".."} or part.startswith(RESERVED) for part in text.split("/")):
+        return False
+    # 127 to 159 are control characters too; a lone surrogate is a file name that is not UTF-8.
+    if any(char == "\\" or ord(char) < 32 or 127 <= ord(char) < 160 or "\ud800" <= char <= "\udfff" for char in text):
+        return False
+    return len(text.encode()) <= _MAX_KEY_BYTES
+
+
 def check_key(key: str) -> str:
     """Return a key unchanged.
 
     Manifests come from a bucket that others may write to, so a key is never trusted to stay under the root.
 
     Raises:
-        StorageError: The key is empty, absolute, or has an empty, `.` or `..` part, a backslash or a control character.
+        StorageError: The key is empty, absolute, longer than 1,024 bytes of UTF-8 or not UTF-8, or has an empty, `.` or
+            `..` part, a part that begins with `.smkit-`, a backslash or a control character.
     """
-    parts = key.split("/")
-    if any(part in {"", ".", ".."} for part in parts) or any(ord(char) < 32 or char == "\\" for char in key):
-        raise StorageError(f"{key!r} is not a key: expected relative parts joined by '/', none of them '.' or '..'")
+    if not isinstance(key, str) or not is_key(key):
+        shown = repr(key) if len(repr(key)) < 200 else repr(key)[:200] + "..."
+        raise StorageError(
+            f"{shown} is not a key: expected relative parts joined by '/', at most {_MAX_KEY_BYTES:,} bytes of UTF-8, "
+            f"no part empty, '.', '..' or beginning with {RESERVED!r}, no backslash and no control character"
+        )
     return key
+
+
+def check_prefix(prefix: str) -> str:
+    """Return the prefix of a listing unchanged: nothing, a folder with or without its slash, or the start of a key.
+
+    Raises:
+        StorageError: No key could begin so.
+    """
+    folder, slash, _ = prefix.rpartition("/")
+    if slash:
+        check_key(folder)
+    return prefix
 
 
 class HashingReader:
@@ -86,8 +142,26 @@ class HashingReader:
         self._size = 0
 
     def read(self, size: int = -1) -> bytes:
-        """Read up to `size` bytes."""
-        data = self._source.read(size)
+        """Read `size` bytes, fewer only at the end: boto3 takes a short answer for the end of the stream.
+
+        Raises:
+            StorageError: The source cannot be read. Without this, it would look as if the store could not be written.
+        """
+        if size < 0:
+            return self._read(size)
+        pieces, left = [], size
+        while left and (piece := self._read(left)):
+            pieces.append(piece)
+            left -= len(piece)
+        return b"".join(pieces)
+
+    def _read(self, size: int) -> bytes:
+        try:
+            data = self._source.read(size)
+        except SmkitError:
+            raise
+        except OSError as error:
+            raise StorageError(error.errno, f"cannot read what is to be stored: {error.strerror or error}") from error
         self._sha256.update(data)
         self._size += len(data)
         return data
@@ -95,3 +169,12 @@ class HashingReader:
     def digest(self) -> Digest:
         """Return the digest of all that was read so far."""
         return Digest(self._sha256.hexdigest(), self._size)
+
+
+def digest_of(stream: BinaryIO) -> Digest:
+    """Read a stream to its end and return its digest."""
+    sha256, size = hashlib.sha256(), 0
+    while chunk := stream.read(1 << 20):
+        sha256.update(chunk)
+        size += len(chunk)
+    return Digest(sha256.hexdigest(), size)

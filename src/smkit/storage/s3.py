@@ -8,7 +8,9 @@ the first such write of a store asks the server once.
 
 from __future__ import annotations
 
+import errno
 import io
+import itertools
 import random
 import time
 from typing import TYPE_CHECKING, Any, BinaryIO, cast
@@ -16,16 +18,22 @@ from typing import TYPE_CHECKING, Any, BinaryIO, cast
 from smkit.aws import split_s3_uri
 from smkit.aws_errors import AWS_ERRORS, NOT_FOUND_CODES, error_code, explain_aws_error
 from smkit.errors import ObjectNotFound, StorageError
-from smkit.storage.base import Digest, HashingReader, ObjectInfo, check_key
+from smkit.storage.base import RESERVED, Digest, HashingReader, ObjectInfo, check_key, check_prefix, is_key
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
     from pathlib import Path
 
-_PROBE_KEY = ".smkit-probe"
+_PROBE = f"{RESERVED}probe"
 _CONFLICT_ATTEMPTS = 12
 _READ_ATTEMPTS = 5
 _DELETE_BATCH = 1000  # the most that DeleteObjects takes
+_LIST_PAGE = 1000  # the most that ListObjectsV2 gives
+# https://docs.aws.amazon.com/AmazonS3/latest/userguide/qfacts.html: at most 10,000 parts. A stream whose length is not
+# known ends at 10,000 parts of the smallest size.
+_PART_BYTES = 16 << 20
+_MAX_PARTS = 10_000
+_PARTS_AT_ONCE = 4
 
 
 class S3Store:
@@ -58,16 +66,16 @@ class S3Store:
         return None
 
     def put_if_absent(self, key: str, data: bytes) -> bool:
-        """Write a small object unless the key exists; of two writers at once exactly one gets True.
+        """Write a small object unless the key exists. Of writers at once at most one gets True.
 
         Raises:
             StorageError: The server ignores `If-None-Match`, or the write failed. After a lost connection the object
                 may have been written all the same.
         """
+        check_key(key)
         if self._conditions_hold is None:
-            # True either way the first put ends: what counts is that a second one is refused.
-            self._put_if_absent(_PROBE_KEY, b"")
-            self._conditions_hold = not self._put_if_absent(_PROBE_KEY, b"")
+            # The second put must be refused, whichever way the first one ended.
+            self._conditions_hold = not self._put_if_absent(_PROBE, b"") or not self._put_if_absent(_PROBE, b"")
         if not self._conditions_hold:
             raise StorageError(
                 f"{self.uri}: this server ignores 'If-None-Match: *', so two writers could overwrite each other's "
@@ -78,7 +86,9 @@ class S3Store:
     def _put_if_absent(self, key: str, data: bytes) -> bool:
         for attempt in range(_CONFLICT_ATTEMPTS):
             try:
-                self._client().put_object(**self._at(key), Body=data, IfNoneMatch="*", **self._encryption)
+                self._client().put_object(
+                    Bucket=self._bucket, Key=self._prefix + key, Body=data, IfNoneMatch="*", **self._encryption
+                )
             except AWS_ERRORS as error:  # noqa: PERF203 - the loop is the retry
                 code = error_code(error)
                 if code in {"PreconditionFailed", "412"}:
@@ -93,13 +103,25 @@ class S3Store:
 
     def upload(self, key: str, source: BinaryIO) -> Digest:
         """Write an object of any size from a stream, in bounded memory, hashing while the bytes move."""
-        from boto3.exceptions import S3UploadFailedError
+        from boto3.exceptions import Boto3Error
+        from boto3.s3.transfer import TransferConfig
 
-        reader = HashingReader(source)
         target = self._at(key)
+        transfer = TransferConfig(
+            multipart_threshold=_PART_BYTES,
+            multipart_chunksize=_part_bytes(source),
+            max_concurrency=_PARTS_AT_ONCE,
+            # The other client, taken by itself on some instances, may read the stream in its own order.
+            preferred_transfer_client="classic",
+        )
+        # The parts of a stream that cannot seek wait in memory.
+        transfer.max_in_memory_upload_chunks = _PARTS_AT_ONCE
+        reader = HashingReader(source)
         try:
-            self._client().upload_fileobj(reader, target["Bucket"], target["Key"], ExtraArgs=dict(self._encryption))
-        except (*AWS_ERRORS, S3UploadFailedError) as error:
+            self._client().upload_fileobj(
+                reader, target["Bucket"], target["Key"], ExtraArgs=dict(self._encryption), Config=transfer
+            )
+        except (*AWS_ERRORS, Boto3Error) as error:
             raise self._error(error, "write", key) from error
         return reader.digest()
 
@@ -124,18 +146,25 @@ class S3Store:
 
     def scan(self, prefix: str = "", *, limit: int | None = None) -> Iterator[ObjectInfo]:
         """Yield the objects whose keys start with `prefix`, in the order of their keys, at most `limit`."""
-        for page in self._pages(prefix, limit=limit):
+        check_prefix(prefix)
+        yield from itertools.islice(self._objects(prefix, page_size=min(limit or _LIST_PAGE, _LIST_PAGE)), limit)
+
+    def _objects(self, prefix: str, page_size: int) -> Iterator[ObjectInfo]:
+        for page in self._pages(prefix, PaginationConfig={"PageSize": page_size}):
             for entry in page.get("Contents", ()):
                 key = entry["Key"].removeprefix(self._prefix)
-                yield ObjectInfo(key, entry["Size"], entry["LastModified"])
+                if is_key(key):
+                    yield ObjectInfo(key, entry["Size"], entry["LastModified"])
 
     def children(self, prefix: str) -> Iterator[str]:
-        """Yield the next path part of every key under the folder `prefix`, each once, in order."""
-        folder = prefix.strip("/") + "/" if prefix.strip("/") else ""
+        """Yield the next path part of every key under the folder `prefix`, each once, in the order of the keys."""
+        folder = check_prefix(f"{prefix.removesuffix('/')}/") if prefix else ""
         for page in self._pages(folder, Delimiter="/"):
-            names = [entry["Prefix"].rstrip("/") for entry in page.get("CommonPrefixes", ())]
-            names += [entry["Key"] for entry in page.get("Contents", ())]
-            yield from sorted(name.removeprefix(self._prefix + folder) for name in names)
+            # The server merges both by key; a folder's name keeps its slash until they are.
+            found = [entry["Prefix"] for entry in page.get("CommonPrefixes", ())]
+            found += [entry["Key"] for entry in page.get("Contents", ())]
+            names = (name.removeprefix(self._prefix + folder).removesuffix("/") for name in sorted(found))
+            yield from (name for name in names if is_key(name))
 
     def delete(self, keys: Iterable[str]) -> None:
         """Delete objects; a key that does not exist is no error."""
@@ -146,21 +175,18 @@ class S3Store:
                 answer = self._client().delete_objects(Bucket=self._bucket, Delete={"Objects": batch, "Quiet": True})
             except AWS_ERRORS as error:
                 raise self._error(error, "delete objects under", "") from error
-            if errors := answer.get("Errors"):
+            # Some servers report an object that is gone already.
+            if errors := [item for item in answer.get("Errors", ()) if item.get("Code") not in NOT_FOUND_CODES]:
                 first = errors[0]
                 raise StorageError(
                     f"cannot delete {len(errors)} of {len(batch)} objects under {self.uri}; the first, "
                     f"{first.get('Key')}: {first.get('Code')}: {first.get('Message')}"
                 )
 
-    def _pages(self, prefix: str, *, limit: int | None = None, **options: str) -> Iterator[dict[str, Any]]:
-        paging = {} if limit is None else {"MaxItems": limit, "PageSize": min(limit, 1000)}
+    def _pages(self, prefix: str, **options: Any) -> Iterator[dict[str, Any]]:
         paginator = self._client().get_paginator("list_objects_v2")
-        pages = paginator.paginate(
-            Bucket=self._bucket, Prefix=self._prefix + prefix, PaginationConfig=paging, **options
-        )
         try:
-            yield from pages
+            yield from paginator.paginate(Bucket=self._bucket, Prefix=self._prefix + prefix, **options)
         except AWS_ERRORS as error:
             raise self._error(error, "list", prefix) from error
 
@@ -172,8 +198,21 @@ class S3Store:
 
     def _error(self, error: Exception, action: str, key: str) -> StorageError:
         if error_code(error) in NOT_FOUND_CODES:
-            return ObjectNotFound(2, "no such object", self._name(key))
+            return ObjectNotFound(errno.ENOENT, "no such object", self._name(key))
         return StorageError(explain_aws_error(error, f"{action} {self._name(key)}"))
+
+
+def _part_bytes(source: BinaryIO) -> int:
+    """Return how large the parts must be so that their number suffices."""
+    try:
+        if not source.seekable():
+            return _PART_BYTES
+        position = source.tell()
+        left = source.seek(0, io.SEEK_END) - position
+        source.seek(position)
+    except OSError as error:
+        raise StorageError(error.errno, f"cannot read what is to be stored: {error.strerror or error}") from error
+    return max(_PART_BYTES, -(-left // _MAX_PARTS))
 
 
 class _ResumingStream(io.RawIOBase):
@@ -205,7 +244,7 @@ class _ResumingStream(io.RawIOBase):
                 time.sleep(0.05 * 2**attempt)
             try:
                 if self._body is None:
-                    self._body = self._request(Range=f"bytes={self._position}-", IfMatch=self._etag)["Body"]
+                    self._body = self._resume()
                 data = self._body.read(len(buffer))
             except dropped as error:
                 problem = error
@@ -221,6 +260,17 @@ class _ResumingStream(io.RawIOBase):
             f"cannot read {self._name}: the connection kept dropping after {self._position:,} of {self._size:,} "
             f"bytes{cause}; try again"
         ) from problem
+
+    def _resume(self) -> Any:
+        answer = self._request(Range=f"bytes={self._position}-", IfMatch=self._etag)
+        part = f"bytes {self._position}-{self._size - 1}/{self._size}"
+        if answer.get("ContentRange") != part:
+            answer["Body"].close()
+            raise StorageError(
+                f"cannot read {self._name}: the connection dropped, and asked for the rest the server sent "
+                f"{answer.get('ContentRange') or 'the whole object'} instead of {part}; try again"
+            )
+        return answer["Body"]
 
     def _drop_body(self) -> None:
         if self._body is not None:

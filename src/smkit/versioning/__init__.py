@@ -5,11 +5,13 @@
     <kind>/<name>/data/<publish id>/...            the files, never shared between versions
     <kind>/<name>/versions/<10^10 - n>.json        the manifest is the commit; the newest lists first
     <kind>/<name>/aliases/<alias>/<10^10 - g>.json an append-only log
+    <kind>/<name>/prunes/<10^10 - n>/<nonce>.json  somebody is about to prune the version
     <kind>/<name>/tombstones/<10^10 - n>.json      the version was pruned
 
 To publish is to upload the files under a fresh publish id, then to put the manifest of the next number if it is absent.
 A crash before that leaves an invisible orphan, after it a whole version. `manifest` is the stored form, `versions` the
-log of versions, `aliases` the log of each alias, `cache` the verified reading of files.
+log of versions, `aliases` the log of each alias, `pruning` what was pruned, `records` the writing of one record,
+`reading` the verified reading of files.
 """
 
 from __future__ import annotations

@@ -6,21 +6,32 @@ went from 3 to 4 and back to 3 from one that never moved.)
 
 from __future__ import annotations
 
+import contextlib
 import uuid
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from smkit.errors import AliasConflict, IntegrityError, StorageError, VersionNotFound
-from smkit.naming import check_alias
-from smkit.versioning.manifest import MAX_RECORD_BYTES, seal, unseal, user_name, utc_now
+from smkit.errors import AliasConflict, IntegrityError, InvalidNameError, ObjectNotFound, VersionNotFound
+from smkit.naming import check_alias, check_name
+from smkit.versioning.manifest import (
+    MAX_RECORD_BYTES,
+    field,
+    number_field,
+    number_of,
+    record_key,
+    seal,
+    unseal,
+    user_name,
+    utc_now,
+)
+from smkit.versioning.records import put_record
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from types import EllipsisType
 
     from smkit.storage.base import ObjectStore
-
-_TOP = 10**10
+    from smkit.versioning.pruning import PruneLog
 
 
 @dataclass(frozen=True)
@@ -29,7 +40,7 @@ class AliasRecord:
 
     Attributes:
         generation: Its place in the log, from 1.
-        version: The version that the alias names since.
+        version: The version that the alias names since; None for none, where a first move was taken back.
         saw: The version that it named before, or None.
         at: UTC, ISO 8601.
         by: The user's name on the machine that moved it.
@@ -38,7 +49,7 @@ class AliasRecord:
     """
 
     generation: int
-    version: int
+    version: int | None
     saw: int | None
     at: str
     by: str
@@ -52,30 +63,65 @@ class AliasLog:
     Args:
         store: Where they lie.
         kind: `datasets` or `models`.
+        what: What one of them is called in messages: `dataset`.
+        prunes: What was pruned, or is about to be.
         must_exist: Raises `VersionNotFound` unless a version of a name exists.
     """
 
-    def __init__(self, store: ObjectStore, kind: str, must_exist: Callable[[str, int], None]) -> None:
+    def __init__(
+        self, store: ObjectStore, kind: str, what: str, prunes: PruneLog, must_exist: Callable[[str, int], object]
+    ) -> None:
         self._store = store
         self._kind = kind
+        self._what = what
+        self._prunes = prunes
         self._must_exist = must_exist
 
     def names(self, name: str) -> Iterator[str]:
-        """Yield the aliases of a name."""
-        yield from self._store.children(f"{self._kind}/{name}/aliases")
+        """Yield the aliases of a name that were ever set."""
+        for alias in self._store.children(self._folder(name)):
+            # What is no alias, somebody else put there; smkit never reads it.
+            with contextlib.suppress(InvalidNameError):
+                yield check_alias(alias)
 
     def all(self, name: str) -> dict[str, int]:
         """Return every alias of a name and the version that it names."""
         records = ((alias, self.current(name, alias)) for alias in self.names(name))
-        return {alias: record.version for alias, record in records if record is not None}
+        return {alias: record.version for alias, record in records if record is not None and record.version is not None}
 
     def current(self, name: str, alias: str) -> AliasRecord | None:
-        """Return the last move of an alias, or None where it was never set."""
-        return next(self._records(name, check_alias(alias), limit=1), None)
+        """Return the move of an alias that counts, or None where it was never set.
+
+        It is the last one. Only where a promotion died while the version was being pruned, it is the one before.
+
+        Raises:
+            IntegrityError: It was changed.
+        """
+        newest = self._newest(name, check_alias(alias))
+        if newest is None or newest.version is None or self._prunes.tombstone(name, newest.version) is None:
+            return newest
+        before = self._at(name, alias, newest.generation - 1) if newest.generation > 1 else None
+        if before is None or before.version is None or self._prunes.tombstone(name, before.version) is not None:
+            return newest
+        return before
 
     def history(self, name: str, alias: str) -> tuple[AliasRecord, ...]:
-        """Return every move of an alias, newest first."""
-        return tuple(self._records(name, check_alias(alias)))
+        """Return every move of an alias, newest first.
+
+        Raises:
+            IntegrityError: One was changed.
+        """
+        newest = self._newest(name, check_alias(alias))
+        moves = [newest] if newest else []
+        while moves and moves[-1].generation > 1:
+            generation = moves[-1].generation - 1
+            before = self._at(name, alias, generation)
+            if before is None:
+                raise IntegrityError(
+                    f"{self._store.uri}/{self._key(name, alias, generation)} is missing: moves are never deleted"
+                )
+            moves.append(before)
+        return tuple(moves)
 
     def promote(
         self, name: str, version: int, alias: str, *, why: str = "", expected: int | EllipsisType | None = ...
@@ -92,93 +138,109 @@ class AliasLog:
 
         Raises:
             AliasConflict: It names another version, or somebody else moved it during this call.
-            VersionNotFound: There is no such version, or it was pruned.
+            VersionNotFound: There is no such version, or it was pruned, or is being pruned.
+            IntegrityError: The version's manifest, or the alias, was changed.
+            StorageError: The store failed. The alias may have been moved all the same.
         """
         check_alias(alias)
-        self._must_exist(name, version)
+        newest = self._newest(name, alias)
         before = self.current(name, alias)
+        self._must_stay(name, version)
         saw = before.version if before else None
         if expected is not ... and expected != saw:
             raise self._conflict(name, alias, version, expected, before)
         if before is not None and saw == version:
             return before
-        record = AliasRecord(
-            generation=(before.generation if before else 0) + 1,
-            version=version,
-            saw=saw,
-            at=utc_now(),
-            by=user_name(),
-            why=why,
-            nonce=uuid.uuid4().hex,
-        )
+        record = _move((newest.generation if newest else 0) + 1, version, saw, why)
         self._append(name, alias, record)
         try:
-            self._must_exist(name, version)
+            self._must_stay(name, version)
         except VersionNotFound:
-            # It was pruned during this call: the alias must not name what is gone.
-            if before is not None:
-                undo = f"{name}@{version} was pruned meanwhile"
-                self._append(
-                    name,
-                    alias,
-                    AliasRecord(
-                        record.generation + 1, before.version, version, utc_now(), user_name(), undo, uuid.uuid4().hex
-                    ),
-                )
+            # Somebody who moved the alias on since has seen this move; then there is nothing to take back.
+            with contextlib.suppress(AliasConflict):
+                undo = f"taken back: {name}@{version} was being pruned"
+                self._append(name, alias, _move(record.generation + 1, saw, version, undo))
             raise
         return record
 
-    def _append(self, name: str, alias: str, record: AliasRecord) -> None:
-        key = self._key(name, alias, record.generation)
-        try:
-            if self._store.put_if_absent(key, seal({"name": name, "alias": alias, **vars(record)})):
-                return
-        except StorageError:
-            # The reply may be lost, not the write.
-            if not self._is_ours(name, alias, record):
-                raise
-            return
-        if not self._is_ours(name, alias, record):
-            raise self._conflict(name, alias, record.version, record.saw, self.current(name, alias))
+    def _must_stay(self, name: str, version: int) -> None:
+        # In this order: a prune removes its announcement after it has written the tombstone.
+        prune = self._prunes.announced(name, version)
+        self._must_exist(name, version)
+        if prune is not None:
+            raise VersionNotFound(
+                f"{self._what} {name}@{version} is being pruned by {prune.by} since {prune.at}; name another version, "
+                f"or, if that prune died, prune it again to finish"
+            )
 
-    def _is_ours(self, name: str, alias: str, record: AliasRecord) -> bool:
-        return any(
-            move.nonce == record.nonce for move in self._records(name, alias) if move.generation == record.generation
-        )
+    def _append(self, name: str, alias: str, record: AliasRecord) -> None:
+        content = {"kind": self._kind, "name": name, "alias": alias, **vars(record)}
+        data = seal(content, f"the move of the alias {alias!r}")
+        if not put_record(self._store, self._key(name, alias, record.generation), data):
+            winner = self._at(name, alias, record.generation)
+            if winner is None or winner.nonce != record.nonce:
+                raise self._conflict(name, alias, record.version, record.saw, winner)
 
     def _conflict(
-        self, name: str, alias: str, version: int, expected: int | None, actual: AliasRecord | None
+        self, name: str, alias: str, version: int | None, expected: int | None, actual: AliasRecord | None
     ) -> AliasConflict:
-        thought = f"{name}@{expected}" if expected else "nothing"
         if actual is None:
             now = "it names nothing"
         else:
             why = f" ({actual.why})" if actual.why else ""
-            now = f"{actual.by} moved it to {name}@{actual.version} at {actual.at}{why}"
+            now = f"{actual.by} moved it to {_named(name, actual.version)} at {actual.at}{why}"
         return AliasConflict(
-            f"alias {alias!r} was not moved to {name}@{version}: it was expected to name {thought}, but {now}; "
-            f"look at it and promote again",
+            f"alias {alias!r} was not moved to {_named(name, version)}: it was expected to name "
+            f"{_named(name, expected)}, but {now}; look at it and promote again",
             alias=alias,
             expected=expected,
             actual=actual.version if actual else None,
         )
 
-    def _records(self, name: str, alias: str, limit: int | None = None) -> Iterator[AliasRecord]:
-        prefix = f"{self._kind}/{name}/aliases/{alias}/"
-        for info in self._store.scan(prefix, limit=limit):
-            where = f"{self._store.uri}/{info.key}"
-            record = unseal(self._store.get(info.key, max_bytes=MAX_RECORD_BYTES), where)
-            try:
-                move = AliasRecord(**{field: record[field] for field in AliasRecord.__dataclass_fields__})
-            except KeyError as error:
-                raise IntegrityError(f"{where} is not an alias record of smkit: it has no {error}") from None
-            if (record.get("name"), record.get("alias"), self._key(name, alias, move.generation)) != (
-                name,
-                alias,
-                info.key,
-            ):
-                raise IntegrityError(f"{where} holds another record: it was moved or copied there")
-            yield move
+    def _newest(self, name: str, alias: str) -> AliasRecord | None:
+        for info in self._store.scan(f"{self._folder(name)}/{alias}/", limit=1):
+            return self._at(name, alias, number_of(info.key))
+        return None
+
+    def _at(self, name: str, alias: str, generation: int) -> AliasRecord | None:
+        key = self._key(name, alias, generation)
+        try:
+            data = self._store.get(key, max_bytes=MAX_RECORD_BYTES)
+        except ObjectNotFound:
+            return None
+        where = f"{self._store.uri}/{key}"
+        record = unseal(data, where)
+        try:
+            move = AliasRecord(
+                generation=number_field(record, "generation"),
+                version=_version_or_none(record, "version"),
+                saw=_version_or_none(record, "saw"),
+                at=field(record, "at", str),
+                by=field(record, "by", str),
+                why=field(record, "why", str),
+                nonce=field(record, "nonce", str),
+            )
+        except ValueError as error:
+            raise IntegrityError(f"{where} is not an alias record of smkit: {error}") from None
+        stated = (record.get("kind"), record.get("name"), record.get("alias"), move.generation)
+        if stated != (self._kind, name, alias, generation):
+            raise IntegrityError(f"{where} holds another record: it was moved or copied there")
+        return move
+
+    def _folder(self, name: str) -> str:
+        return f"{self._kind}/{check_name(name, self._what)}/aliases"
 
     def _key(self, name: str, alias: str, generation: int) -> str:
-        return f"{self._kind}/{name}/aliases/{alias}/{_TOP - generation:010}.json"
+        return record_key(f"{self._folder(name)}/{alias}", generation)
+
+
+def _move(generation: int, version: int | None, saw: int | None, why: str) -> AliasRecord:
+    return AliasRecord(generation, version, saw, utc_now(), user_name(), why, uuid.uuid4().hex)
+
+
+def _named(name: str, version: int | None) -> str:
+    return f"{name}@{version}" if version else "nothing"
+
+
+def _version_or_none(record: dict[str, object], name: str) -> int | None:
+    return None if name in record and record[name] is None else number_field(record, name)

@@ -5,13 +5,17 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import os
+import shutil
 import uuid
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
 from smkit.errors import IntegrityError, StorageError
+from smkit.storage.base import RESERVED
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from smkit.storage.base import ObjectStore
     from smkit.versioning.manifest import Manifest, StoredFile
 
@@ -19,9 +23,20 @@ _CHUNK = 1 << 20
 
 
 def cache_folder() -> Path:
-    """Return where files of remote stores are kept: `$XDG_CACHE_HOME/smkit`, by default `~/.cache/smkit`."""
-    base = os.environ.get("XDG_CACHE_HOME") or str(Path.home() / ".cache")
-    return Path(base) / "smkit" / "objects"
+    """Return where files of remote stores are kept: `$XDG_CACHE_HOME/smkit`, by default `~/.cache/smkit`.
+
+    Raises:
+        StorageError: The user has no home folder and the variable is not set.
+    """
+    base = Path(os.environ.get("XDG_CACHE_HOME", ""))
+    if not base.is_absolute():  # "All paths must be absolute": the XDG Base Directory Specification
+        try:
+            base = Path.home() / ".cache"
+        except RuntimeError:
+            raise StorageError(
+                "there is no home folder to keep a cache in; set XDG_CACHE_HOME to a folder that can be written to"
+            ) from None
+    return base / "smkit" / "objects"
 
 
 def fetch(store: ObjectStore, manifest: Manifest, file: StoredFile) -> Path:
@@ -33,6 +48,7 @@ def fetch(store: ObjectStore, manifest: Manifest, file: StoredFile) -> Path:
     Raises:
         IntegrityError: The bytes are not those that were published.
         ObjectNotFound: The file is gone.
+        StorageError: The store cannot be read, or the cache not be written.
     """
     local = store.local_path(manifest.key_of(file.path))
     if local is not None:
@@ -40,12 +56,23 @@ def fetch(store: ObjectStore, manifest: Manifest, file: StoredFile) -> Path:
             _check(stream, None, manifest, file)
         return local
     cached = cache_folder() / file.sha256[:2] / file.sha256
-    if cached.is_file():
-        with contextlib.suppress(IntegrityError), cached.open("rb") as stream:
-            _check(stream, None, manifest, file)
-            return cached
-    copy(store, manifest, file, cached)
+    # A copy that is missing, damaged or unreadable is made anew; what keeps that from working is an error there.
+    with contextlib.suppress(IntegrityError, OSError), cached.open("rb") as stream:
+        _check(stream, None, manifest, file)
+        return cached
+    try:
+        copy(store, manifest, file, cached)
+    except _CannotWrite as error:
+        raise StorageError(
+            error.errno,
+            f"{error.strerror}; it is in the cache of downloads: make it writable, or set XDG_CACHE_HOME to a folder "
+            f"that is",
+        ) from error
     return cached
+
+
+class _CannotWrite(StorageError):
+    """The local target failed, not the store."""
 
 
 def copy(store: ObjectStore, manifest: Manifest, file: StoredFile, target: Path) -> None:
@@ -54,42 +81,105 @@ def copy(store: ObjectStore, manifest: Manifest, file: StoredFile, target: Path)
     Raises:
         IntegrityError: The bytes are not those that were published.
         ObjectNotFound: The file is gone.
-        StorageError: The target cannot be written.
+        StorageError: The store cannot be read, or the target not be written.
     """
-    temporary = target.parent / f".tmp-{uuid.uuid4().hex}"
-    with store.open(manifest.key_of(file.path)) as stream:
+    temporary = target.parent / f"{RESERVED}tmp-{uuid.uuid4().hex}"
+    with store.open(manifest.key_of(file.path)) as stream, _writing(target):
         try:
             target.parent.mkdir(parents=True, exist_ok=True)
             with temporary.open("xb") as out:
                 _check(stream, out, manifest, file)
             temporary.replace(target)
-        except OSError as error:
-            if isinstance(error, StorageError):
-                raise
-            raise StorageError(error.errno, f"cannot write {target}: {error.strerror}") from error
         finally:
+            # After a failure the folder may not even be reachable; the first error is the one to tell.
             with contextlib.suppress(OSError):
                 temporary.unlink(missing_ok=True)
 
 
 def copy_all(store: ObjectStore, manifest: Manifest, folder: Path, *, under: str = "") -> None:
-    """Copy the files whose paths start with `under` into a folder, by the rest of their paths; all or none appear.
+    """Copy the files of the folder `under` into `folder`, by the rest of their paths.
+
+    All appear or none does: they are checked beside their targets first. On a failure, what was in the folder before is
+    as it was.
 
     Raises:
         IntegrityError: Bytes are not those that were published.
-        StorageError: The folder cannot be written.
+        ObjectNotFound: A file is gone.
+        StorageError: The store cannot be read, or the folder not be written.
     """
+    prefix = f"{under.removesuffix('/')}/" if under else ""
+    wanted = [file for file in manifest.files if file.path.startswith(prefix)]
+    if not wanted:
+        return
+    staging = folder / f"{RESERVED}tmp-{uuid.uuid4().hex}"
+    new, old = staging / "new", staging / "old"
+    with _folders_removed_on_failure() as made:
+        with _writing(folder):
+            for path in (folder, staging, new, old):
+                _make_folder(path, made)
+        try:
+            for number, file in enumerate(wanted):
+                copy(store, manifest, file, new / str(number))
+            with _writing(folder):
+                targets = [folder / file.path[len(prefix) :] for file in wanted]
+                for target in targets:
+                    _make_folder(target.parent, made)
+                _swap_in(new, old, targets)
+        except BaseException:
+            # Not what is in `old`: that is a file which could not be moved back.
+            shutil.rmtree(new, ignore_errors=True)
+            raise
+    shutil.rmtree(staging, ignore_errors=True)
+
+
+def _swap_in(new: Path, old: Path, targets: list[Path]) -> None:
+    """Move the new files, which are named by number, into place; on a failure, move those back that were there."""
+    begun: list[tuple[Path, Path, Path]] = []
+    try:
+        for number, target in enumerate(targets):
+            replacement, backup = new / str(number), old / str(number)
+            begun.append((target, replacement, backup))
+            if target.is_symlink() or target.is_file():
+                target.replace(backup)
+            replacement.replace(target)
+    except BaseException:
+        for target, replacement, backup in reversed(begun):
+            if backup.is_symlink() or backup.exists():
+                backup.replace(target)
+            elif not replacement.exists():
+                target.unlink()
+        raise
+
+
+def _make_folder(folder: Path, made: list[Path]) -> None:
+    """Make a folder; add those that were not there to `made`, outermost first."""
+    for path in [path for path in reversed((folder, *folder.parents)) if not path.is_dir()]:
+        path.mkdir(exist_ok=True)
+        made.append(path)
+
+
+@contextlib.contextmanager
+def _folders_removed_on_failure() -> Iterator[list[Path]]:
     made: list[Path] = []
     try:
-        for file in manifest.files:
-            if file.path.startswith(under):
-                target = folder / file.path[len(under) :]
-                made.append(target)
-                copy(store, manifest, file, target)
+        yield made
     except BaseException:
-        for target in made:
-            target.unlink(missing_ok=True)
+        for path in reversed(made):
+            # Somebody else may have put a file there meanwhile, which is not ours to remove.
+            with contextlib.suppress(OSError):
+                path.rmdir()
         raise
+
+
+@contextlib.contextmanager
+def _writing(target: Path) -> Iterator[None]:
+    """Turn an error of the local file system into one that names the target; the store's own pass."""
+    try:
+        yield
+    except StorageError:
+        raise
+    except OSError as error:
+        raise _CannotWrite(error.errno, f"cannot write {target}: {error.strerror or error}") from error
 
 
 def _check(stream: BinaryIO, out: BinaryIO | None, manifest: Manifest, file: StoredFile) -> None:

@@ -1,0 +1,18 @@
+"""One of several processes that publish under one name at once; prints the numbers that it got.
+
+Usage: `publisher.py <root> <own name> <versions>`. It says `ready` and waits for a line.
+"""
+
+from __future__ import annotations
+
+import sys
+
+from smkit.storage import FolderStore
+from tests.versioning.helpers import open_log, publish
+
+root, name, count = sys.argv[1:]
+log = open_log(FolderStore(root))
+print("ready", flush=True)
+sys.stdin.readline()
+for turn in range(int(count)):
+    print(publish(log, f"{name}-{turn}").manifest.version)
