@@ -37,14 +37,15 @@ def main() -> None:
     models = smkit.ArtifactStore(settings)
     version = models.publish("diabetes", job)
     models.promote(version, "production", why="quickstart")
-    print(f"model        {version.ref}: test rmse {version.metrics['test:rmse']:.2f}, r2 {version.metrics['test:r2']:.3f}")
+    rmse, r2 = version.metrics["test:rmse"], version.metrics["test:r2"]
+    print(f"model        {version.ref}: test rmse {rmse:.2f}, r2 {r2:.3f}")
 
     # 4. Load it by alias (its SHA-256 is checked first) and predict.
     model = models.load("diabetes@production", allow_pickle=True)
-    test = dataset.read("test")
+    test = dataset.read("test").head(3)
     predictions = model.predict(test.drop(columns="target"))
-    shown = ", ".join(f"{value:.0f} (was {truth:.0f})" for value, truth in zip(predictions, test["target"], strict=True))
-    print(f"predictions  {', '.join(shown.split(', ')[:3])}")
+    pairs = zip(predictions, test["target"], strict=True)
+    print("predictions  " + ", ".join(f"{value:.0f} (was {truth:.0f})" for value, truth in pairs))
     print(f"all of it    {settings.root}")
 
 

@@ -22,11 +22,16 @@ NOT_FOUND_CODES = frozenset({"404", "NoSuchKey", "NotFound"})
 
 _OTHER_PARTITION = "the access key is unknown in this partition: keys of aws do not work in aws-cn, nor the reverse"
 _NO_CREDENTIALS = "set `profile`, run `aws configure`, or give the machine a role"
+_DENIED = (
+    "the caller's policy, or the bucket's, does not allow it: reading needs s3:GetObject and s3:ListBucket, writing "
+    "s3:PutObject, and data under a KMS key kms:Decrypt and kms:GenerateDataKey"
+)
+_REGION = "the bucket is in another region: set `region` to the bucket's"
 _BUSY = "the service is busy or failing: try again later"
 _FIXES = {
-    "NoSuchBucket": "create the bucket, or correct its name in the settings",
-    "AccessDenied": "the caller's policy, or the bucket's, does not allow it",
-    "403": "the caller's policy, or the bucket's, does not allow it",
+    "NoSuchBucket": "create the bucket, or correct its name; no partition sees the buckets of another",
+    "AccessDenied": _DENIED,
+    "403": _DENIED,
     "AllAccessDisabled": "the account is closed or suspended",
     "ExpiredToken": "the session has expired: sign in again",
     "ExpiredTokenException": "the session has expired: sign in again",
@@ -34,9 +39,10 @@ _FIXES = {
     "InvalidClientTokenId": _OTHER_PARTITION,
     "SignatureDoesNotMatch": "the secret access key is wrong",
     "RequestTimeTooSkewed": "this machine's clock is wrong",
-    "PermanentRedirect": "the bucket is in another region: set `region` to the bucket's",
-    "301": "the bucket is in another region: set `region` to the bucket's",
-    "AuthorizationHeaderMalformed": "the bucket is in another region: set `region` to the bucket's",
+    "PermanentRedirect": _REGION,
+    "301": _REGION,
+    "AuthorizationHeaderMalformed": _REGION,
+    "IllegalLocationConstraintException": _REGION,
     "ResourceNotFoundException": "it does not exist in this region and account",
     "AccessDeniedException": "the caller's policy does not allow it",
     "PreconditionFailed": "the object changed while it was read: try again",
@@ -52,12 +58,37 @@ _FIXES = {
     "KMS.NotFoundException": "the KMS key does not exist in this region",
 }
 
+#: The service answered that it does not know the caller.
+_CREDENTIALS = frozenset(
+    {"ExpiredToken", "ExpiredTokenException", "InvalidAccessKeyId", "InvalidClientTokenId", "InvalidToken"}
+    | {"SignatureDoesNotMatch", "TokenRefreshRequired"}
+)
+#: The service gave no answer, or was not asked.
+_NO_ANSWER = (
+    BotoConnectionError,
+    CredentialRetrievalError,
+    HTTPClientError,
+    NoCredentialsError,
+    PartialCredentialsError,
+    SSOTokenLoadError,
+    TokenRetrievalError,
+    UnauthorizedSSOTokenError,
+)
+
 
 def error_code(error: Exception) -> str:
     """Return the service's error code, or `""` where the call did not reach the service."""
     if isinstance(error, ClientError):
         return str(error.response.get("Error", {}).get("Code", ""))
     return ""
+
+
+def is_passing(error: Exception) -> bool:
+    """Whether the same call may succeed later, or once the network or the credentials are mended."""
+    if isinstance(error, ClientError):
+        status = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode") or 0
+        return status >= 500 or error_code(error) in _CREDENTIALS
+    return isinstance(error, _NO_ANSWER)
 
 
 def explain_aws_error(error: Exception, what: str) -> str:
@@ -71,6 +102,9 @@ def explain_aws_error(error: Exception, what: str) -> str:
         code = error_code(error)
         message = str(error.response.get("Error", {}).get("Message", "")).rstrip(".")
         fix = _FIXES.get(code, "")
+        home = error.response.get("ResponseMetadata", {}).get("HTTPHeaders", {}).get("x-amz-bucket-region")
+        if fix == _REGION and home:
+            fix += f", {home}"
         said = f"{code}: {message}" if message and message != code else code
         return f"cannot {what}: {said}" + (f"; {fix}" if fix else "")
     if isinstance(error, NoCredentialsError):

@@ -348,7 +348,7 @@ def test_a_failed_publish_leaves_no_version(settings: smkit.Settings, tmp_path: 
 
 
 def test_threads_publish_a_version_each(tmp_path: Path) -> None:
-    # On a folder alone: moto checks If-None-Match, then writes, without a lock between; tests/versioning has S3's races.
+    # On a folder alone: moto checks If-None-Match, then writes, without a lock; tests/versioning has S3's races.
     settings = smkit.Settings(root=str(tmp_path / "root"))
     models = smkit.ArtifactStore(settings)
     estimators = [fitted(float(alpha)) for alpha in range(1, 9)]

@@ -8,18 +8,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, BinaryIO, cast
 
-from botocore.exceptions import (
-    BotoCoreError,
-    ClientError,
-    HTTPClientError,
-    IncompleteReadError,
-    NoCredentialsError,
-    PartialCredentialsError,
-)
-from botocore.exceptions import (
-    ConnectionError as BotoConnectionError,
-)
+from botocore.exceptions import HTTPClientError, IncompleteReadError
 
+from smkit.aws_errors import AWS_ERRORS, NOT_FOUND_CODES, error_code, explain_aws_error, is_passing
 from smkit.errors import SourceConnectionError, SourceError, SourceNotFound
 
 if TYPE_CHECKING:
@@ -161,57 +152,13 @@ class _ObjectReader(io.RawIOBase):
 
 @contextmanager
 def s3_errors(uri: str) -> Iterator[None]:
-    """Turn botocore's errors into smkit's, with what to do about each."""
+    """Turn boto3's errors into smkit's, with what to do about each."""
     try:
         yield
-    except ClientError as error:
-        raise _of_answer(uri, error) from error
-    except (NoCredentialsError, PartialCredentialsError) as error:
-        raise SourceConnectionError(
-            f"{uri}: no AWS credentials: set SMKIT_PROFILE to a profile of ~/.aws/config, "
-            f"or AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or run where a role is attached"
-        ) from error
-    except (BotoConnectionError, HTTPClientError) as error:
-        raise SourceConnectionError(
-            f"{uri}: S3 cannot be reached: {error}. Check the network, the proxy, and that the region is right"
-        ) from error
-    except BotoCoreError as error:
-        raise SourceError(f"{uri}: {error}") from error
-
-
-def _of_answer(uri: str, error: ClientError) -> SourceError:
-    answer = error.response
-    code = str(answer.get("Error", {}).get("Code", ""))
-    status = answer.get("ResponseMetadata", {}).get("HTTPStatusCode")
-    message = answer.get("Error", {}).get("Message", "")
-    if code == "NoSuchBucket":
-        return SourceNotFound(
-            f"{uri}: the bucket does not exist in this partition: check its name; buckets of AWS China and of the "
-            f"other regions do not see each other"
-        )
-    if code in {"NoSuchKey", "404", "NotFound"}:
-        return SourceNotFound(f"{uri}: no such object")
-    if code in {"PreconditionFailed", "412"}:
-        return SourceError(f"{uri}: the object changed while it was read: read again, once its writer is done")
-    if code in {"InvalidAccessKeyId", "SignatureDoesNotMatch", "InvalidToken", "ExpiredToken", "TokenRefreshRequired"}:
-        return SourceConnectionError(
-            f"{uri}: S3 does not accept the credentials ({code}: {message}): renew them, and check that they belong to "
-            f"the partition of the region"
-        )
-    if code in {"PermanentRedirect", "AuthorizationHeaderMalformed", "IllegalLocationConstraintException", "301"} or (
-        status in {301, 307}
-    ):
-        where = answer.get("ResponseMetadata", {}).get("HTTPHeaders", {}).get("x-amz-bucket-region")
-        return SourceError(
-            f"{uri}: the bucket is in another region{f', {where}' if where else ''}: set SMKIT_REGION to it"
-        )
-    if code == "InvalidObjectState":
-        return SourceError(f"{uri}: the object is archived: restore it from Glacier first")
-    if status in {401, 403}:
-        return SourceError(
-            f"{uri}: access denied ({code}): the caller needs s3:GetObject on the objects and s3:ListBucket on the "
-            f"bucket, and kms:Decrypt on the key if they are encrypted with one"
-        )
-    if status is not None and status >= 500:
-        return SourceConnectionError(f"{uri}: S3 failed ({code}: {message}), also when asked again: try later")
-    return SourceError(f"{uri}: S3 refused ({code}: {message})")
+    except AWS_ERRORS as error:
+        message = explain_aws_error(error, f"read {uri}")
+        if error_code(error) in NOT_FOUND_CODES | {"NoSuchBucket"}:
+            raise SourceNotFound(message) from error
+        if is_passing(error):
+            raise SourceConnectionError(message) from error
+        raise SourceError(message) from error
