@@ -124,7 +124,7 @@ def test_nothing_there(s3: Any, bucket: str) -> None:
         for use in (S3Source.read, S3Source.schema, S3Source.describe):
             with pytest.raises(SourceNotFound, match="neither an object nor a prefix with data objects"):
                 use(S3Source(uri))
-    with pytest.raises(SourceNotFound, match="NoSuchBucket: .*create the bucket, or correct its name"):
+    with pytest.raises(SourceNotFound, match=r"NoSuchBucket: .*create the bucket, or correct its name"):
         S3Source("s3://smkit-no-such-bucket/x.csv").read()
 
 
@@ -147,7 +147,7 @@ def test_an_endpoint_that_nobody_listens_on(monkeypatch: pytest.MonkeyPatch) -> 
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{probe.getsockname()[1]}")
-        with pytest.raises(SourceConnectionError, match="Could not connect .*; check the network, the proxy and `region`"):
+        with pytest.raises(SourceConnectionError, match=r"Could not connect .*; check the network, the proxy"):
             S3Source("s3://some-bucket/x.csv").read()
 
 
