@@ -9,8 +9,9 @@ from sklearn.metrics import mean_squared_error
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser()
-    parser.add_argument("--train", type=str, default=os.environ.get("SM_CHANNEL_TRAIN"))
-    parser.add_argument("--model-dir", type=str, default=os.environ.get("SM_MODEL_DIR"))
+    # A job sets both variables; by hand they are arguments.
+    for option, variable in {"--train": "SM_CHANNEL_TRAIN", "--model-dir": "SM_MODEL_DIR"}.items():
+        parser.add_argument(option, default=os.environ.get(variable), required=variable not in os.environ)
     args = parser.parse_args()
 
     data = pd.concat(pd.read_csv(file) for file in sorted(Path(args.train).glob("*.csv")))

@@ -107,6 +107,10 @@ def write_latin_1(folder: Path) -> None:
     (folder / "a.csv").write_bytes("a\n\xe9".encode("latin-1"))
 
 
+def write_latin_1_json(folder: Path) -> None:
+    (folder / "a.jsonl").write_bytes('{"a": "\xe9"}'.encode("latin-1"))
+
+
 @pytest.mark.parametrize(
     ("write", "message"),
     [
@@ -119,7 +123,8 @@ def write_latin_1(folder: Path) -> None:
         (write_broken_parquet, r"cannot read .*a\.parquet"),
         (write_broken_json, r"cannot read .*a\.jsonl"),
         (write_scalars, "expected rows"),
-        (write_latin_1, r"cannot read .*a\.csv: .*utf-8"),
+        (write_latin_1, r"cannot read .*a\.csv: it is not UTF-8 \(.*\)\. Convert it: `iconv .* -t UTF-8`"),
+        (write_latin_1_json, r"cannot read .*a\.jsonl: it is not UTF-8"),
     ],
 )
 def test_what_cannot_be_read(tmp_path: Path, write: Any, message: str) -> None:

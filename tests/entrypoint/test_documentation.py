@@ -5,8 +5,10 @@ from __future__ import annotations
 import json
 import re
 import runpy
+import subprocess
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import joblib
 import numpy as np
@@ -15,6 +17,9 @@ import pytest
 from sklearn.datasets import load_diabetes
 
 from smkit.entrypoint import TrainingScript
+
+if TYPE_CHECKING:
+    from tests.entrypoint.conftest import Project
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGE = (ROOT / "docs/training-script.md").read_text(encoding="utf-8")
@@ -79,3 +84,40 @@ def test_the_blogs_scripts_agree(tmp_path: Path, capsys: pytest.CaptureFixture[s
         assert joblib.load(model / "model.joblib").coef_ == pytest.approx(solution[1:])
         mse = float(re.findall(r"(?:squared error: |train:mse=)(\S+)", printed.out)[0])
         assert mse == pytest.approx(expected)
+
+
+def test_the_plain_script_names_the_arguments_that_it_needs(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    source = (ROOT / "examples/blog/train_plain.py").read_text(encoding="utf-8")
+    with pytest.raises(SystemExit) as stopped:
+        run(tmp_path, source)
+    assert stopped.value.code == 2
+    assert capsys.readouterr().err.endswith("error: the following arguments are required: --train, --model-dir\n")
+
+
+def test_a_model_of_a_helper_module_loads_as_the_page_says(
+    tmp_path: Path, project: Project, capsys: pytest.CaptureFixture[str]
+) -> None:
+    project.write(
+        "cleaning.py",
+        "from sklearn.linear_model import Ridge\n\nclass Careful(Ridge):\n    pass\n",
+    )
+    project.write(
+        "train.py",
+        "from smkit.entrypoint import TrainingScript\nfrom cleaning import Careful\n\n"
+        "class Script(TrainingScript):\n    target = 'y'\n    def build_model(self):\n        return Careful()\n\n"
+        "if __name__ == '__main__':\n    Script.main()\n",
+    )
+    project.write("a.csv", "x,y\n1,2\n2,3\n")
+    trained = project.run("--train", "a.csv")
+    assert (trained.returncode, trained.stderr) == (0, "")
+    load = "import joblib; print(type(joblib.load(sys.argv[1])).__name__)"
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    found = []
+    for first in ("import sys; ", f"import sys; sys.path.insert(0, {str(project.folder)!r}); "):
+        result = subprocess.run(
+            [sys.executable, "-c", first + load, str(project.model / "model.joblib")],
+            cwd=elsewhere, capture_output=True, text=True, check=False,
+        )  # fmt: skip
+        found.append(result.stdout.strip() or result.stderr.splitlines()[-1])
+    assert found == ["ModuleNotFoundError: No module named 'cleaning'", "Careful"]

@@ -109,7 +109,7 @@ def test_runs_on_the_standard_library_alone(project: Project, python: str) -> No
     wrong = project.run("--alpha", "abc", python=python, env={"PYTHONWARNINGS": "error"})
     assert wrong.returncode == 2
     assert wrong.stderr.splitlines() == [
-        "train.py: error: ",
+        "train.py: error:",
         "  - channel 'train': required; set SM_CHANNEL_TRAIN or pass --train PATH",
         "  - alpha: expected float, got 'abc' (str)",
         "  - needed: required (int), but not given",

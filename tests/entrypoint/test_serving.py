@@ -143,12 +143,17 @@ def test_two_dimensional_and_non_finite_predictions() -> None:
         ("[1, 2]", "application/json", "expected rows"),
         ("[[1, 2], [3]]", "application/json", "expected rows"),
         ('"text"', "application/json", "expected rows"),
-        ("{", "application/json", "Expecting property name"),
-        ("", "text/csv", "No columns"),
+        ("{", "application/json", "cannot read the request body as application/json: Expecting property name"),
+        ("", "application/json", "the request body is empty: expected rows as application/json"),
+        (b" \n", "application/jsonlines", "the request body is empty"),
+        ("", "text/csv", "the request body is empty: expected rows as text/csv"),
+        ("a,b\n1,2,3\n", "text/csv", "cannot read the request body as text/csv: .*Expected 2 fields"),
         (npy(np.array([1.0, 2.0])), "application/x-npy", r"shape \(rows, features\), got \(2,\)"),
         (npy(np.array([[None, 1]], dtype=object), allow_pickle=True), "application/x-npy", "allow_pickle=False"),
         ("text", "application/x-npy", "expected the bytes"),
-        (b"", "application/x-npy", "EOF"),
+        (b"", "application/x-npy", "the request body is empty"),
+        (b"\x93NUMPY", "application/x-npy", "cannot read the request body as application/x-npy: EOF"),
+        (npy(np.empty((0, 2))), "application/x-npy", "the request has no rows"),
         (b"a,b", "text/csv; charset=klingon", "unknown charset 'klingon'"),
         (b"\xff", "text/csv", "utf-8"),
     ],
@@ -156,6 +161,18 @@ def test_two_dimensional_and_non_finite_predictions() -> None:
 def test_bad_requests(numbers: Path, body: str | bytes, content_type: str, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         ask(Numbers, numbers, body, content_type)
+
+
+def test_wrong_objects_by_hand(numbers: Path) -> None:
+    model_fn, input_fn, predict_fn, _ = Numbers.serving_functions()
+    model, frame = model_fn(str(numbers)), pd.DataFrame(ROWS, columns=["a", "b"])
+    with pytest.raises(TypeError, match="the model is a DecisionTreeRegressor: pass what model_fn returned"):
+        predict_fn(frame, model.estimator)
+    with pytest.raises(TypeError, match="the input is a list: pass what input_fn returned, a DataFrame"):
+        predict_fn(ROWS, model)  # type: ignore[arg-type]
+    with pytest.raises(TypeError, match="the request body is a dict: pass text or bytes"):
+        input_fn({"a": 1}, "application/json")  # type: ignore[arg-type]
+    assert list(predict_fn(frame, model)) == [10.0, 30.0]
 
 
 def test_bad_boolean_and_bad_accept(labels: Path) -> None:

@@ -3,6 +3,7 @@
 # ruff: noqa: N803, N806 (X is scikit-learn's name for the feature matrix)
 from __future__ import annotations
 
+import dataclasses
 import importlib.metadata
 import json
 import math
@@ -28,7 +29,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer, OneHotEncoder, StandardScaler
 from sklearn.tree import DecisionTreeClassifier
 
-from smkit.entrypoint import METRIC_LINE, TrainingScript
+from smkit.entrypoint import METRIC_LINE, TrainingScript, hyperparameter
 
 if TYPE_CHECKING:
     from tests.entrypoint.conftest import Project
@@ -136,7 +137,8 @@ def test_as_in_the_container(project: Project) -> None:
         "packages": {name: importlib.metadata.version(name) for name in packages},
     }
     names = {path.name for path in project.model.iterdir()}
-    assert names == {"model.joblib", "metrics.json", "signature.json", "environment.json"}
+    assert names == {"model.joblib", "metrics.json", "hyperparameters.json", "signature.json", "environment.json"}
+    assert read("hyperparameters.json") == {"alpha": 0.5}
 
 
 def test_by_hand_with_files_and_the_default_model_folder(project: Project) -> None:
@@ -384,7 +386,68 @@ def test_overrides(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixtur
     assert "smkit metric training:bad=inf" in output.out
     assert Path("plots/note.txt").read_text() == "(50, 2)"
     assert read("signature.json")["features"] is None
-    assert output.err == "Script.channels does not list, so nothing evaluates: more\n"
+    script = Path(sys.argv[0]).name
+    assert output.err == (
+        f"{script}: warning: channel 'more' was given, but Script.channels does not list it: nothing evaluates it\n"
+    )
+
+
+def test_a_misspelt_channel_is_named(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "argv", ["train.py"])
+    save(regression(), "data")
+    monkeypatch.setenv("SM_CHANNELS", '["tset"]')
+    monkeypatch.setenv("SM_CHANNEL_TSET", "data")
+    Regression.main(["--train", "data"])
+    assert capsys.readouterr().err == (
+        "train.py: warning: channel 'tset' was given, but Regression.channels does not list it: nothing evaluates it; "
+        "did you mean 'test'?\n"
+    )
+
+
+@pytest.mark.parametrize(
+    ("env", "note"),
+    [
+        ({}, ""),
+        ({"SM_CHANNELS": "[]"}, " (given: none. With JobRunner: inputs={'train': ...})"),
+        (
+            {"SM_CHANNELS": '["training"]', "SM_CHANNEL_TRAINING": "."},
+            " (given: training; did you mean 'train'? With JobRunner: inputs={'train': ...})",
+        ),
+        ({"SM_CHANNEL_TEST": "."}, " (given: test. With JobRunner: inputs={'train': ...})"),
+    ],
+)
+def test_a_missing_channel_names_those_given(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, env: dict[str, str], note: str
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["train.py"])
+    for name, value in env.items():
+        monkeypatch.setenv(name, value)
+    with pytest.raises(SystemExit):
+        Regression.main([])
+    assert capsys.readouterr().err == (
+        f"train.py: error:\n  - channel 'train': required; set SM_CHANNEL_TRAIN or pass --train PATH{note}\n"
+    )
+
+
+class Everything(Regression):
+    class Hyperparameters:
+        infinite: float = float("inf")
+        missing: float = float("nan")
+        nothing: Any = None
+        deep: Any = hyperparameter({1: (1, float("-inf")), "a": {"b": True}})
+        derived: str = dataclasses.field(default="", init=False)
+
+
+def test_hyperparameters_json_says_every_value() -> None:
+    save(regression(), "train")
+    Everything.main(["--train", "train"])
+    text = Path("model/hyperparameters.json").read_text(encoding="utf-8")
+    assert json.loads(text, parse_constant=pytest.fail) == {
+        "infinite": "inf",
+        "missing": "nan",
+        "nothing": None,
+        "deep": {"1": [1, "-inf"], "a": {"b": True}},
+    }
 
 
 class Cluster(Regression):

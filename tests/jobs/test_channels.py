@@ -3,8 +3,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import boto3
+import pandas as pd
 import pytest
 
+import smkit
 from smkit.config import Settings
 from smkit.errors import ConfigError, InvalidNameError, ObjectNotFound, SourceNotFound, StorageError
 from smkit.jobs import Channel, JobRunner
@@ -66,6 +68,47 @@ def test_local_data_that_cannot_be_a_channel(tmp_path: Path) -> None:
 def test_wrong_inputs_are_refused(inputs: Any, message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         as_channels(inputs, no_client)
+
+
+ROWS = pd.DataFrame({"x": [1, 2]})
+
+
+@pytest.mark.parametrize(
+    ("inputs", "message"),
+    [
+        (lambda dataset: {"train": dataset}, r"'train' is a Dataset: pass the dataset itself .* dataset\['train'\]"),
+        (lambda _: ROWS, r"inputs is a DataFrame: build a dataset first: smkit\.DatasetBuilder\("),
+        (lambda _: {"train": ROWS}, r"'train' is a DataFrame: build a dataset first: smkit\.DatasetBuilder\("),
+        (lambda _: smkit.FrameSource(ROWS), r"inputs is a FrameSource: build a dataset first: smkit\.DatasetBuilder\("),
+        (lambda _: {"train": smkit.FileSource("a.csv")}, "'train' is a FileSource: build a dataset first"),
+        (lambda _: {"train": smkit.S3Source("s3://bucket/a.csv")}, "'train' is a S3Source: build a dataset first"),
+        (
+            lambda _: smkit.DatasetBuilder("churn", smkit.FrameSource(ROWS)),
+            r"is a DatasetBuilder: .*builder\.build\(\)",
+        ),
+        (lambda _: "churn@1", r"smkit\.DatasetStore\(\)\.get\('churn@1'\)"),
+        (lambda _: "churn@production", r"smkit\.DatasetStore\(\)\.get\('churn@production'\)"),
+    ],
+)
+def test_wrong_objects_say_what_to_pass(tmp_path: Path, inputs: Any, message: str) -> None:
+    settings = Settings(root=str(tmp_path / "store"))
+    dataset = smkit.DatasetBuilder("churn", smkit.FrameSource(ROWS), settings).build(progress=False)
+    with pytest.raises(ConfigError, match=message):
+        as_channels(inputs(dataset), no_client)
+    assert set(as_channels(dataset, no_client)) == {"train"}
+    assert set(as_channels({"train": dataset["train"]}, no_client)) == {"train"}
+
+
+def test_a_reference_where_a_path_is_expected() -> None:
+    channel = as_channels({"train": "churn@1"}, no_client)["train"]
+    with pytest.raises(SourceNotFound, match=r"for a dataset pass inputs=smkit\.DatasetStore\(\)\.get\('churn@1'\)"):
+        channel.describe()
+
+
+def test_a_uri_that_is_refused_may_hold_a_password() -> None:
+    with pytest.raises(ConfigError, match=r"postgresql:// is not supported") as caught:
+        as_channels({"train": "postgresql://me:secret@host/db"}, no_client)
+    assert "secret" not in str(caught.value)
 
 
 def test_channel_names_are_checked() -> None:

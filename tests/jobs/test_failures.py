@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import json
 import os
@@ -20,7 +21,7 @@ import pytest
 from smkit.config import Settings
 from smkit.errors import DuplicateJobError, TrainingFailed, TrainingStopped, TrainingTimeout
 from smkit.jobs import JobRunner, supervisor
-from smkit.jobs.failure import find_traceback
+from smkit.jobs.failure import find_cause, find_traceback
 from tests.jobs.conftest import SAVE_MODEL, processes_in
 
 if TYPE_CHECKING:
@@ -62,7 +63,17 @@ def test_an_exception_shows_the_scripts_own_traceback(runner: JobRunner, script:
     assert error.traceback.startswith("Traceback (most recent call last):")
     assert "KeyError: 'first'" in error.traceback
     assert error.traceback.endswith("ValueError: second\nline")
-    assert error.traceback in str(error)
+    # The log was shown: only what went wrong is said again.
+    assert str(error).splitlines() == [
+        f"job {error.job_name!r} failed: the script exited with code 1",
+        "ValueError: second",
+        "line",
+        f"The whole log: {error.log_path}",
+    ]
+    with pytest.raises(TrainingFailed) as caught:
+        runner.job(error.job_name).wait(logs=False)
+    assert error.traceback in str(caught.value)
+    assert caught.value.traceback == error.traceback
     assert Path(error.log_path).read_text().rstrip().endswith("line")
     state = state_of(runner, error)
     assert (state["status"], state["exit_code"], state["model"]) == ("Failed", 1, None)
@@ -70,11 +81,38 @@ def test_an_exception_shows_the_scripts_own_traceback(runner: JobRunner, script:
 
 
 def test_an_exit_code_shows_the_last_lines(runner: JobRunner, script: Script) -> None:
-    error = fail(runner, script("import sys\nfor i in range(50):\n    print('line', i)\nsys.exit(3)\n"))
+    path = script("import sys\nfor i in range(50):\n    print('line', i)\nsys.exit(3)\n")
+    error = fail(runner, path)
     assert (error.exit_code, error.traceback) == (3, "")
-    assert "exited with code 3" in str(error)
-    assert "line 49" in str(error)
-    assert "line 29" not in str(error)
+    assert "exited with code 3\nline 49\nThe whole log" in str(error)
+    with pytest.raises(TrainingFailed) as caught:
+        runner.submit(path).wait(logs=False)
+    assert "exited with code 3\nline 30\nline 31\n" in str(caught.value)
+    assert "line 49\nThe whole log" in str(caught.value)
+
+
+def test_a_wrong_hyperparameter_is_told_with_all_problems(
+    runner: JobRunner, script: Script, capsys: pytest.CaptureFixture[str]
+) -> None:
+    code = """
+        from smkit.entrypoint import TrainingScript
+        class Houses(TrainingScript):
+            def build_model(self): ...
+        Houses.main()
+        """
+    with pytest.raises(TrainingFailed) as caught:
+        runner.run(script(code), {"training": script("", "data.csv")}, hyperparameters={"alhpa": 1})
+    problems = [
+        "train.py: error:",
+        (
+            "  - channel 'train': required; set SM_CHANNEL_TRAIN or pass --train PATH (given: training; did you mean "
+            "'train'? With JobRunner: inputs={'train': ...})"
+        ),
+        "  - unknown hyperparameter 'alhpa'; valid: none",
+    ]
+    assert capsys.readouterr().out.splitlines() == problems
+    assert str(caught.value).splitlines()[1:-1] == problems
+    assert (caught.value.exit_code, caught.value.traceback) == (2, "")
 
 
 def test_a_signal_is_named(runner: JobRunner, script: Script) -> None:
@@ -87,7 +125,8 @@ def test_no_model_fails_the_job(runner: JobRunner, script: Script) -> None:
     error = fail(runner, script("import os\nos.mkdir(os.environ['SM_MODEL_DIR'] + '/empty')\n"))
     assert error.exit_code == 0
     assert "saved no model" in str(error)
-    assert "SM_MODEL_DIR" in str(error)
+    assert 'joblib.dump(model, os.path.join(os.environ["SM_MODEL_DIR"], "model.joblib"))' in str(error)
+    assert "in a TrainingScript the folder is self.model_dir" in str(error)
 
 
 @pytest.mark.parametrize("deaf", [False, True])
@@ -114,7 +153,8 @@ def test_stop_ends_every_process(runner: JobRunner, script: Script, tmp_path: Pa
     job = runner.submit(script(CHILDREN + "import os, time\nos.fork()\nprint('up', flush=True)\ntime.sleep(600)\n"))
     assert next(job.logs(follow=True)) == "up"
     job.stop()
-    with pytest.raises(TrainingStopped, match="was stopped"):
+    assert job.status in {"Stopping", "Stopped"}
+    with pytest.raises(TrainingStopped, match="was stopped: a stop was requested\n"):
         job.wait(logs=False)
     assert job.status == "Stopped"
     assert not processes_in(tmp_path)
@@ -127,6 +167,29 @@ def test_stop_at_once_after_submit(runner: JobRunner, script: Script) -> None:
     job.stop()
     with pytest.raises(TrainingStopped):
         job.wait(logs=False)
+
+
+def test_a_job_is_stopping_from_the_request_on(runner: JobRunner, script: Script, tmp_path: Path) -> None:
+    deaf = (
+        "import signal, time\nsignal.signal(signal.SIGTERM, signal.SIG_IGN)\nprint('up', flush=True)\ntime.sleep(60)\n"
+    )
+    job = runner.submit(script(deaf), job_name="deaf")
+    assert next(job.logs(follow=True)) == "up"
+    pid = int((tmp_path / "store/jobs/deaf/lock").read_text())
+    os.kill(pid, signal.SIGSTOP)  # the supervisor is too busy to note the stop
+    try:
+        assert job.status == "InProgress"
+        job.stop()
+        assert job.status == "Stopping"
+        assert job.lineage()["status"] == job.describe()["secondary_status"] == "Stopping"
+        assert repr(job) == "<TrainingJob 'deaf': Stopping>"
+        os.kill(pid, signal.SIGCONT)
+        with pytest.raises(TrainingStopped):
+            job.wait(logs=False)
+        assert job.status == "Stopped"
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGCONT)
 
 
 RUN = """
@@ -160,6 +223,7 @@ def test_ctrl_c_stops_a_run(tmp_path: Path, script: Script, runner: JobRunner) -
     exit_code, errors = interrupt(tmp_path, script, "run")
     assert exit_code == -signal.SIGINT
     assert "KeyboardInterrupt" in errors
+    assert errors.splitlines().count("job 'interrupted' was stopped") == 1
     assert runner.job("interrupted").status == "Stopped"
     assert not processes_in(tmp_path, seconds=0)
 
@@ -368,3 +432,32 @@ def test_a_traceback_that_was_only_logged_is_not_the_cause() -> None:
     assert find_traceback(["before", *TRACE], 1) == "\n".join(TRACE)
     linked = [*TRACE, "", "During handling of the above exception, another exception occurred:", "", *TRACE]
     assert find_traceback([*TRACE, "unrelated", *linked], 1) == "\n".join(linked)
+
+
+GROUP = [
+    "  + Exception Group Traceback (most recent call last):",
+    '  |   File "train.py", line 1, in <module>',
+    "  | ExceptionGroup: both (1 sub-exception)",
+    "  +-+---------------- 1 ----------------",
+    "    | ValueError: x",
+]
+
+
+@pytest.mark.parametrize(
+    ("tail", "exit_code", "cause"),
+    [
+        (["out", *TRACE], 1, ["ValueError: x"]),
+        ([*TRACE, "a note", "", "and more"], 1, ["ValueError: x", "a note", "", "and more"]),
+        ([*TRACE, "", "During handling of the above exception, another exception occurred:", "", *TRACE[:2], "Other"],
+         1, ["Other"]),
+        (GROUP, 1, ["ExceptionGroup: both (1 sub-exception)", "  +-+---------------- 1 ----------------",
+                    "    | ValueError: x"]),
+        ([*TRACE, "logged", "train.py: error: wrong"], 2, ["train.py: error: wrong"]),
+        (["train.py: error: old", *["more"] * 40, "the end", ""], 3, ["the end"]),
+        (["usage: train.py", "train.py: error: the following arguments are required: --train"], 2,
+         ["train.py: error: the following arguments are required: --train"]),
+        ([], 3, []),
+    ],
+)  # fmt: skip
+def test_the_cause_is_what_the_script_said_last(tail: list[str], exit_code: int, cause: list[str]) -> None:
+    assert find_cause(tail, find_traceback(tail, exit_code)) == cause

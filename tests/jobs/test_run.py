@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import inspect
 import io
 import json
 import os
+import re
+import shutil
+import subprocess
 import sys
 import tarfile
 import zipfile
@@ -14,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pytest
 
+from smkit.artifacts import ArtifactStore
 from smkit.config import Settings
 from smkit.errors import ConfigError, DuplicateJobError, JobNotFound, WaitTimeout
 from smkit.jobs import JobRunner
@@ -122,7 +127,113 @@ def test_a_completed_job(runner: JobRunner, script: Script, tmp_path: Path, caps
     assert "scikit-learn" in lineage["environment"]["packages"]
     assert lineage["created"] <= lineage["started"] <= lineage["ended"]
     assert lineage["code"]["digest"].startswith("sha256:")
-    assert repr(job) == f"TrainingJob({job.name!r})"
+    assert repr(job) == f"<TrainingJob {job.name!r}: Completed>"
+
+
+def test_a_repr_never_raises(runner: JobRunner, script: Script, tmp_path: Path) -> None:
+    job = runner.run(script(SAVE_MODEL), job_name="houses-1")
+    assert repr(job) == "<TrainingJob 'houses-1': Completed>"
+    (tmp_path / "store/jobs/houses-1/run.json").write_text("junk")
+    assert repr(job) == "<TrainingJob 'houses-1'>"
+    shutil.rmtree(tmp_path / "store/jobs/houses-1")
+    assert repr(job) == "<TrainingJob 'houses-1'>"
+    assert repr(runner) == f"JobRunner(backend='local', root={str(tmp_path / 'store')!r})"
+    assert repr(JobRunner()) == "JobRunner()"
+
+
+@pytest.mark.parametrize("wrong", ["train.py", Path("train.py"), {"root": "x"}, Settings])
+def test_a_runner_takes_settings_and_nothing_else(wrong: Any) -> None:
+    with pytest.raises(ConfigError, match=rf"takes smkit\.Settings, got {type(wrong).__name__}") as caught:
+        JobRunner(wrong)
+    assert ("goes to run" in str(caught.value)) == isinstance(wrong, str | Path)
+
+
+def test_a_runner_without_settings_loads_nothing_heavy() -> None:
+    code = "import sys, smkit; smkit.JobRunner(); print({'pydantic', 'boto3', 'pandas', 'sklearn'} & set(sys.modules))"
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert result.stdout.strip() == "set()"
+
+
+TEMPLATE = """
+from sklearn.linear_model import Ridge
+from smkit.entrypoint import TrainingScript, hyperparameter
+
+class Houses(TrainingScript):
+    target = "y"
+
+    class Hyperparameters:
+        alpha: float = hyperparameter(1.5, min=0)
+        fit_intercept: bool = True
+
+    def build_model(self):
+        return Ridge(alpha=self.hyperparameters.alpha)
+
+if __name__ == "__main__":
+    Houses.main()
+"""
+
+
+def test_the_lineage_says_which_defaults_the_template_used(runner: JobRunner, script: Script, tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_text("x,y\n1,2\n2,3\n")
+    given = {"fit-intercept": False}
+    job = runner.run(script(TEMPLATE), {"train": tmp_path / "a.csv"}, hyperparameters=given)
+    assert job.lineage()["hyperparameters"] == {"alpha": 1.5, "fit_intercept": False}
+    assert read_model(job.model, "hyperparameters.json") == {"alpha": 1.5, "fit_intercept": False}
+    record = json.loads((tmp_path / "store/jobs" / job.name / "run.json").read_text())
+    assert record["hyperparameters"] == given
+    version = ArtifactStore(runner.settings).publish("houses", job)
+    assert version.hyperparameters == {"alpha": 1.5, "fit_intercept": False}
+
+
+@pytest.mark.parametrize(
+    ("content", "lineage", "warning"),
+    [
+        (b'{"alpha": 2, "extra": [1]}', {"alpha": 2, "beta": 0.5, "extra": [1]}, None),
+        (b"{}", {"alpha": 1, "beta": 0.5}, None),
+        (b"[1]", {"alpha": 1, "beta": 0.5}, "expected a JSON object, got list"),
+        (b"{", {"alpha": 1, "beta": 0.5}, "Expecting property name"),
+        (b'{"alpha": NaN}', {"alpha": 1, "beta": 0.5}, "not JSON compliant"),
+        (b'{"alpha": 1e999}', {"alpha": 1, "beta": 0.5}, "not JSON compliant"),
+        (b'{"alpha": "\\ud800"}', {"alpha": 1, "beta": 0.5}, "surrogates not allowed"),
+        (b"\xff", {"alpha": 1, "beta": 0.5}, "can't decode"),
+        (b"[" * 200_000, {"alpha": 1, "beta": 0.5}, "recursion"),
+        (b" " * 2_000_000, {"alpha": 1, "beta": 0.5}, "larger than 1048576 bytes"),
+    ],
+)
+def test_what_a_plain_script_says_it_used(
+    runner: JobRunner, script: Script, tmp_path: Path, content: bytes, lineage: dict[str, Any], warning: str | None
+) -> None:
+    (tmp_path / "said.json").write_bytes(content)
+    code = SAVE_MODEL + (
+        "import shutil\nshutil.copy(os.environ['SAID'], os.environ['SM_MODEL_DIR'] + '/hyperparameters.json')\n"
+    )
+    job = runner.run(
+        script(code), hyperparameters={"alpha": 1, "beta": 0.5}, environment={"SAID": str(tmp_path / "said.json")}
+    )
+    assert job.lineage()["hyperparameters"] == lineage
+    record = json.loads((tmp_path / "store/jobs" / job.name / "run.json").read_text())
+    assert record["hyperparameters"] == {"alpha": 1, "beta": 0.5}
+    assert len(record["warnings"]) == (warning is not None)
+    assert (warning or "") in "".join(record["warnings"])
+
+
+def test_a_record_from_before_resolved_hyperparameters_is_readable(
+    runner: JobRunner, script: Script, tmp_path: Path
+) -> None:
+    job = runner.run(script(SAVE_MODEL), hyperparameters={"alpha": 1})
+    path = tmp_path / "store/jobs" / job.name / "run.json"
+    record = json.loads(path.read_text())
+    del record["resolved_hyperparameters"]
+    path.write_text(json.dumps(record))
+    assert job.lineage()["hyperparameters"] == {"alpha": 1}
+
+
+def test_the_page_lists_every_argument_of_run() -> None:
+    page = (Path(__file__).parents[2] / "docs/jobs.md").read_text(encoding="utf-8")
+    listed = re.findall(r"^\| `(\w+)` \| ", page.partition("| Argument |")[2].partition("\n\n")[0], re.MULTILINE)
+    arguments = set(inspect.signature(JobRunner.run).parameters) - {"self"}
+    assert set(listed) == arguments
+    assert set(inspect.signature(JobRunner.submit).parameters) - {"self"} == arguments - {"wait"}
 
 
 def test_the_same_model_gives_the_same_archive(runner: JobRunner, script: Script) -> None:

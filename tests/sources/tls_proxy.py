@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 import ipaddress
+import select
 import socket
 import ssl
 import struct
@@ -113,20 +114,19 @@ def tls_proxy(certificates: Certificates, host: str, port: int) -> Iterator[int]
             client.sendall(b"S")
             try:
                 with context.wrap_socket(client, server_side=True) as encrypted:
-                    back = threading.Thread(target=copy, args=(server, encrypted))
-                    back.start()
-                    copy(encrypted, server)
-                    back.join()
+                    copy_both_ways(encrypted, server)
             except (OSError, ValueError):
                 return  # the client refused the certificate, as it should in some tests
 
-    def copy(source: socket.socket, target: socket.socket) -> None:
-        try:
-            while data := source.recv(65536):
-                target.sendall(data)
-            target.shutdown(socket.SHUT_WR)
-        except OSError:
-            return  # one side has hung up
+    def copy_both_ways(encrypted: ssl.SSLSocket, server: socket.socket) -> None:
+        # In one thread: before Python 3.13 two must not read and write one SSL connection at once.
+        while True:
+            ready = [encrypted] if encrypted.pending() else select.select([encrypted, server], [], [], 20)[0]
+            for source in ready:
+                data = source.recv(65536)
+                if not data:
+                    return  # one side has hung up
+                (server if source is encrypted else encrypted).sendall(data)
 
     acceptor = threading.Thread(target=accept)
     acceptor.start()

@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import difflib
 import json
 from pathlib import Path
-from typing import Any, Mapping, NamedTuple, Sequence
+from typing import Any, Iterable, Mapping, NamedTuple, Sequence
 
 from smkit.entrypoint.conversion import type_name
 from smkit.entrypoint.errors import ScriptError
@@ -70,15 +71,31 @@ def _channel_paths(
     variables = {
         f"SM_CHANNEL_{name}".upper(): name for name in (*json.loads(environ.get("SM_CHANNELS", "[]")), *channels)
     }
+    texts_of_paths = {name: texts.get(name) or environ.get(variable) for variable, name in variables.items()}
+    given = {name: path for name, path in texts_of_paths.items() if path}
     for variable, name in variables.items():
-        path = texts.get(name) or environ.get(variable)
-        if path and Path(path).exists():
-            paths[name] = Path(path)
-        elif path:
-            problems.append(f"channel {name!r}: {path} does not exist")
+        if name in given and Path(given[name]).exists():
+            paths[name] = Path(given[name])
+        elif name in given:
+            problems.append(f"channel {name!r}: {given[name]} does not exist")
         elif name == channels[0]:
-            problems.append(f"channel {name!r}: required; set {variable} or pass --{name} PATH")
+            problem = f"channel {name!r}: required; set {variable} or pass --{name} PATH"
+            if given or "SM_CHANNELS" in environ:
+                unlisted = [each for each in given if each not in channels]
+                hint = suggest_channel(unlisted, [name]) or "."
+                found = ", ".join(given) or "none"
+                problem += f" (given: {found}{hint} With JobRunner: inputs={{{name!r}: ...}})"
+            problems.append(problem)
     return paths
+
+
+def suggest_channel(given: Iterable[str], listed: Sequence[str]) -> str:
+    """Return `"; did you mean 'train'?"` where one of the channels given is near one that is listed, else ""."""
+    for name in given:
+        near = difflib.get_close_matches(name, listed, n=1)
+        if near:
+            return f"; did you mean {near[0]!r}?"
+    return ""
 
 
 def _split_options(

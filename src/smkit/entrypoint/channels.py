@@ -58,6 +58,11 @@ def read_files(path: Path, channel: str) -> pd.DataFrame:
     for file in files:
         try:
             frame = _read_file(file)
+        except UnicodeDecodeError as error:
+            raise ScriptError(
+                f"channel {channel!r}: cannot read {file}: it is not UTF-8 ({error}). Convert it: "
+                f"`iconv -f ISO-8859-1 -t UTF-8`, with the encoding that it has; or override load_channel"
+            ) from error
         except (ValueError, OSError, EOFError) as error:
             raise ScriptError(f"channel {channel!r}: cannot read {file}: {error}") from error
         if frames and set(frame.columns) != set(frames[0].columns):

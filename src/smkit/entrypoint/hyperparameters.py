@@ -144,6 +144,13 @@ def build_hyperparameters(
         return None
 
 
+def values_of(hyperparameters: Any) -> dict[str, Any]:
+    """Return the values of a run, defaults included: name -> value."""
+    return {
+        field.name: getattr(hyperparameters, field.name) for field in dataclasses.fields(hyperparameters) if field.init
+    }
+
+
 def suggest(name: str, valid: Iterable[str]) -> str:
     """Return `"; did you mean alpha?"` for a near name, else all valid names."""
     near = difflib.get_close_matches(name.replace("-", "_"), list(valid), n=3)

@@ -20,8 +20,17 @@ def finite(value: Any) -> Any:
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
+def spell_out(value: Any) -> Any:
+    """Write NaN and the infinities as text, where null would be another value, and every key as text."""
+    if isinstance(value, dict):
+        return {str(key): spell_out(each) for key, each in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [spell_out(each) for each in value]
+    return str(value) if isinstance(value, float) and not math.isfinite(value) else value
+
+
 def write_json(path: Path, value: Any) -> None:
-    """Write a file that is there whole or not at all."""
+    """Write a file that is there whole or not at all; NaN and the infinities become null."""
     text = json.dumps(finite(value), indent=2, sort_keys=True, allow_nan=False, default=str)
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
     temporary.write_text(text + "\n", encoding="utf-8")

@@ -11,16 +11,16 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Callable, ClassVar, Mapping, Sequence
 
-from smkit.entrypoint.arguments import parse_run, print_help
+from smkit.entrypoint.arguments import parse_run, print_help, suggest_channel
 from smkit.entrypoint.channels import read_files
 from smkit.entrypoint.errors import ColumnError, ScriptError
 from smkit.entrypoint.frames import align, check_columns, select, to_numpy_dtypes
-from smkit.entrypoint.hyperparameters import NoHyperparameters, make_dataclass
-from smkit.entrypoint.json_data import write_json
+from smkit.entrypoint.hyperparameters import NoHyperparameters, make_dataclass, values_of
+from smkit.entrypoint.json_data import spell_out, write_json
 from smkit.entrypoint.metrics import classification_metrics, metric_line, regression_metrics, task_of
 from smkit.entrypoint.model_folder import environment, signature
 from smkit.entrypoint.pickles import names_of_main
-from smkit.entrypoint.serving import LoadedModel, format_response, match_signature, parse_request
+from smkit.entrypoint.serving import LoadedModel, check_model, format_response, match_signature, parse_request
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -147,10 +147,9 @@ class TrainingScript(abc.ABC):
         joblib.dump(model, model_dir / "model.joblib")
         names = names_of_main(model)
         if names:
-            script = Path(sys.argv[0]).name
-            sys.stderr.write(
-                f"{script}: warning: the model refers to {', '.join(names)} in __main__, which no other program can "
-                f"load; define it in a module of source_dir, beside {script}, and import it\n"
+            _warn(
+                f"the model refers to {', '.join(names)} in __main__, which no other program can load; define it in a "
+                f"module of source_dir, beside {_script_name()}, and import it"
             )
 
     # Serving, in the order of the calls.
@@ -208,6 +207,7 @@ class TrainingScript(abc.ABC):
             return script.parse_request(request_body, content_type)
 
         def predict_fn(input_data: pd.DataFrame, model: LoadedModel) -> Any:
+            check_model(model)
             features = model.signature["features"]
             frame = input_data if features is None else match_signature(input_data, features)
             return script.predict(model.estimator, frame)
@@ -237,15 +237,19 @@ class TrainingScript(abc.ABC):
                 cls(*run)._run()
         except ScriptError as error:
             sys.stdout.flush()
-            sys.stderr.write(f"{Path(sys.argv[0]).name}: error: {error}\n")
+            message = str(error)
+            # A list of problems starts on a line of its own.
+            space = "" if message.startswith("\n") else " "
+            sys.stderr.write(f"{_script_name()}: error:{space}{message}\n")
             sys.exit(2)
 
     def _run(self) -> None:
         model = self.build_model()
-        unread = sorted(set(self.channel_paths) - set(self.channels))
-        if unread:
-            sys.stderr.write(
-                f"{type(self).__name__}.channels does not list, so nothing evaluates: {', '.join(unread)}\n"
+        absent = [name for name in self.channels if name not in self.channel_paths]
+        for name in sorted(set(self.channel_paths) - set(self.channels)):
+            _warn(
+                f"channel {name!r} was given, but {type(self).__name__}.channels does not list it: nothing evaluates "
+                f"it{suggest_channel([name], absent)}"
             )
         # All before the fit: a broken test set must not cost a training.
         names = [name for name in self.channels if name in self.channel_paths]
@@ -260,8 +264,17 @@ class TrainingScript(abc.ABC):
         self.model_dir.mkdir(parents=True, exist_ok=True)
         self.save_model(model, self.model_dir)
         write_json(self.model_dir / "metrics.json", self.metrics)
+        write_json(self.model_dir / "hyperparameters.json", spell_out(values_of(self.hyperparameters)))
         write_json(self.model_dir / "signature.json", signature(model, X, self.target))
         write_json(self.model_dir / "environment.json", environment())
+
+
+def _script_name() -> str:
+    return Path(sys.argv[0]).name
+
+
+def _warn(message: str) -> None:
+    sys.stderr.write(f"{_script_name()}: warning: {message}\n")
 
 
 def _load_split(script: TrainingScript, channel: str) -> tuple[Any, Any]:

@@ -73,6 +73,10 @@ def match_signature(frame: pd.DataFrame, features: Sequence[Mapping[str, Any]]) 
     """
     import pandas as pd
 
+    if not hasattr(frame, "columns"):
+        raise TypeError(f"the input is a {type(frame).__name__}: pass what input_fn returned, a DataFrame")
+    if len(frame) == 0:
+        raise ValueError("the request has no rows")
     names = [feature["name"] for feature in features]
     if isinstance(frame.columns, pd.RangeIndex):
         first = list(frame.iloc[0])
@@ -90,14 +94,42 @@ def match_signature(frame: pd.DataFrame, features: Sequence[Mapping[str, Any]]) 
     return matched
 
 
-def parse_request(body: str | bytes, content_type: str) -> pd.DataFrame:
-    """Read a request's rows; without names, the columns are numbered."""
-    import numpy as np
-    import pandas as pd
+def check_model(model: Any) -> None:
+    """Check that a model is what `model_fn` returned.
 
+    Raises:
+        TypeError: It is something else, such as the estimator alone.
+    """
+    if not isinstance(model, LoadedModel):
+        raise TypeError(f"the model is a {type(model).__name__}: pass what model_fn returned, a LoadedModel")
+
+
+def parse_request(body: str | bytes, content_type: str) -> pd.DataFrame:
+    """Read a request's rows; without names, the columns are numbered.
+
+    Raises:
+        TypeError: The body is neither text nor bytes.
+        ValueError: The type is not supported, or the body is empty or not of its type.
+    """
     media_type, charset = _media_type(content_type or _JSON)
     if media_type not in {_JSON, _JSON_LINES, _NPY, _CSV}:
         raise _unsupported("content type", content_type, (_JSON, _JSON_LINES, _NPY, _CSV))
+    if not isinstance(body, (str, bytes, bytearray, memoryview)):
+        raise TypeError(f"the request body is a {type(body).__name__}: pass text or bytes, such as json.dumps(rows)")
+    content = body if isinstance(body, str) else bytes(body)
+    if not content or content.isspace():
+        raise ValueError(f"the request body is empty: expected rows as {media_type}")
+    try:
+        return _parse_rows(content, media_type, charset)
+    except ValueError as error:
+        # One message: whoever sent the request has no use for the parser's own traceback.
+        raise ValueError(f"cannot read the request body as {media_type}: {error}") from None
+
+
+def _parse_rows(body: str | bytes, media_type: str, charset: str) -> pd.DataFrame:
+    import numpy as np
+    import pandas as pd
+
     frame: pd.DataFrame
     if media_type == _NPY:
         if isinstance(body, str):
@@ -108,9 +140,9 @@ def parse_request(body: str | bytes, content_type: str) -> pd.DataFrame:
         frame = pd.DataFrame(array)
         return frame
     try:
-        text = (body if isinstance(body, str) else bytes(body).decode(charset)).lstrip("\ufeff")
+        text = (body if isinstance(body, str) else body.decode(charset)).lstrip("\ufeff")
     except LookupError:
-        raise ValueError(f"unknown charset {charset!r} in the content type {content_type!r}") from None
+        raise ValueError(f"unknown charset {charset!r} in the content type") from None
     if media_type == _JSON:
         return frame_of(parse_json(text))
     if media_type == _JSON_LINES:

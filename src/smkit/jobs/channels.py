@@ -11,8 +11,8 @@ from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, runtime_checkable
 
 from smkit.aws import split_s3_uri
-from smkit.errors import ConfigError, ObjectNotFound, SourceNotFound, StorageError
-from smkit.naming import check_channel
+from smkit.errors import ConfigError, InvalidNameError, ObjectNotFound, SourceNotFound, StorageError
+from smkit.naming import check_channel, parse_reference
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -72,7 +72,8 @@ class LocalChannel:
         elif self.path.is_dir():
             yield from _walk(self.path, Path(), (self.path.resolve(),))
         else:
-            raise SourceNotFound(f"{self.path} does not exist: a channel is a file, a folder or an s3:// URI")
+            hint = f"; for a dataset pass inputs={_lookup(self.path.name)}" if _is_reference(self.path.name) else ""
+            raise SourceNotFound(f"{self.path} does not exist: a channel is a file, a folder or an s3:// URI{hint}")
 
 
 def _walk(folder: Path, relative: Path, ancestors: tuple[Path, ...]) -> Iterator[tuple[Path, Path]]:
@@ -211,10 +212,16 @@ def as_channels(inputs: object, s3_client: Callable[[], Any]) -> dict[str, Chann
         return {}
     if callable(give_channels := getattr(inputs, "channels", None)):
         inputs = give_channels()
+    if isinstance(inputs, str) and _is_reference(inputs):
+        raise ConfigError(f"inputs is a str: pass the dataset that it names, {_lookup(inputs)}")
     if not isinstance(inputs, Mapping):
         raise ConfigError(
-            f"inputs is a {type(inputs).__name__}: pass a dataset, or a mapping such as {{'train': 'data/train.csv'}} "
-            "whose values are files, folders, s3:// URIs or channels"
+            f"inputs is a {type(inputs).__name__}: "
+            + (
+                _how_to_build(inputs)
+                or "pass a dataset, or a mapping such as {'train': 'data/train.csv'} whose values are files, folders, "
+                "s3:// URIs or channels"
+            )
         )
     channels = {check_channel(name): _as_channel(name, value, s3_client) for name, value in inputs.items()}
     folded: dict[str, str] = {}
@@ -234,11 +241,38 @@ def _as_channel(name: str, value: object, s3_client: Callable[[], Any]) -> Chann
             split_s3_uri(text)
             return S3Channel(text, s3_client)
         if "://" in text:
-            raise ConfigError(f"channel {name!r}: {text!r} is not supported: use a file, a folder or an s3:// URI")
+            # The rest may hold a password.
+            scheme = text.partition("://")[0]
+            raise ConfigError(f"channel {name!r}: {scheme}:// is not supported: use a file, a folder or an s3:// URI")
         return LocalChannel(Path(text).expanduser().absolute())
     if isinstance(value, Channel):
         return value
-    raise ConfigError(
-        f"channel {name!r} is a {type(value).__name__}: expected a file, a folder, an s3:// URI or a channel "
-        "(uri, download, describe)"
-    )
+    if callable(getattr(value, "channels", None)):
+        how = f"pass the dataset itself as inputs, one channel per split, or one of its splits: dataset[{name!r}]"
+    else:
+        how = _how_to_build(value) or ("expected a file, a folder, an s3:// URI or a channel (uri, download, describe)")
+    raise ConfigError(f"channel {name!r} is a {type(value).__name__}: {how}")
+
+
+def _how_to_build(value: object) -> str:
+    """Say how rows, which a job cannot be given, become a dataset, which it can; "" where the value holds no rows."""
+    if callable(getattr(value, "build", None)):
+        return "build the dataset first: inputs=builder.build()"
+    # By what they can do: a job knows nothing of sources and data frames.
+    if callable(getattr(value, "batches", None)):
+        return "build a dataset first: smkit.DatasetBuilder('name', source).build()"
+    if hasattr(value, "__array__") or hasattr(value, "__dataframe__"):
+        return "build a dataset first: smkit.DatasetBuilder('name', smkit.FrameSource(frame)).build()"
+    return ""
+
+
+def _is_reference(text: str) -> bool:
+    try:
+        parse_reference(text, "dataset")
+    except InvalidNameError:
+        return False
+    return "@" in text
+
+
+def _lookup(reference: str) -> str:
+    return f"smkit.DatasetStore().get({reference!r})"

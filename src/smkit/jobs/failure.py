@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING
 
 from smkit.errors import TrainingFailed, TrainingStopped, TrainingTimeout
@@ -14,6 +15,8 @@ if TYPE_CHECKING:
 #: Lines of the log that are searched for a traceback.
 TAIL_LINES = 2000
 _SHOWN_LINES = 20
+#: What the training template prints of a wrong hyperparameter, channel or column.
+_SCRIPT_ERROR = re.compile(r"\S+: error:( |$)")
 _HEADS = ("Traceback (most recent call last):", "  + Exception Group Traceback (most recent call last):")
 _LINKS = (
     "During handling of the above exception, another exception occurred:",
@@ -21,19 +24,23 @@ _LINKS = (
 )
 
 
-def training_error(name: str, status: JobStatus, tail: Sequence[str]) -> TrainingFailed:
+def training_error(name: str, status: JobStatus, tail: Sequence[str], *, log_shown: bool) -> TrainingFailed:
     """Return the error for a job that ended as `Failed` or `Stopped`.
 
     Args:
         name: The job.
         status: Its final state.
         tail: The last lines of its log.
+        log_shown: Whether the caller has seen the log: then the message repeats only what went wrong.
     """
     traceback = find_traceback(tail, status.exit_code)
     kind: type[TrainingFailed] = TrainingFailed
     if status.status == "Stopped":
         kind = TrainingTimeout if status.secondary_status == "MaxRuntimeExceeded" else TrainingStopped
-    shown = traceback.splitlines() if traceback else list(tail)[-_SHOWN_LINES:]
+    if log_shown:
+        shown = find_cause(tail, traceback) if status.status == "Failed" else []
+    else:
+        shown = traceback.splitlines() if traceback else list(tail)[-_SHOWN_LINES:]
     head = f"job {name!r} {'was stopped' if status.status == 'Stopped' else 'failed'}: {status.reason}"
     parts = [head, *shown, f"The whole log: {status.log_location}"]
     return kind(
@@ -43,6 +50,29 @@ def training_error(name: str, status: JobStatus, tail: Sequence[str]) -> Trainin
         traceback=traceback,
         log_path=status.log_location,
     )
+
+
+def find_cause(tail: Sequence[str], traceback: str) -> list[str]:
+    """Return what went wrong, in the script's own words: an exception, a list of problems, or the log's last line.
+
+    Args:
+        tail: The last lines of the log.
+        traceback: The traceback in it, or "".
+    """
+    if traceback:
+        lines = traceback.splitlines()
+        start = max(number for number, line in enumerate(lines) if line.startswith(_HEADS))
+        # An exception group has a margin.
+        bare = [re.sub(r"^  \| ", "", line) for line in lines[start + 1 :]]
+        # A traceback that was only logged, before the template's own message, is not the cause.
+        wrong = [number for number, line in enumerate(bare) if _SCRIPT_ERROR.match(line)]
+        heads = [number for number, line in enumerate(bare) if line.strip() and not line.startswith(" ")]
+        first = next(iter([*wrong[-1:], *heads]), None)
+        return [] if first is None else bare[first : first + _SHOWN_LINES]
+    errors = [number for number, line in enumerate(tail) if _SCRIPT_ERROR.match(line)]
+    if errors and len(tail) - errors[-1] <= _SHOWN_LINES:
+        return list(tail[errors[-1] :])
+    return [line for line in tail if line.strip()][-1:]
 
 
 def find_traceback(lines: Sequence[str], exit_code: int | None) -> str:

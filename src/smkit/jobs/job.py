@@ -36,7 +36,10 @@ class TrainingJob:
         self._backend = backend
 
     def __repr__(self) -> str:
-        return f"TrainingJob({self.name!r})"
+        try:
+            return f"<TrainingJob {self.name!r}: {self.status}>"
+        except Exception:  # noqa: BLE001 - a debugger shows what it can, even of a job whose record is gone
+            return f"<TrainingJob {self.name!r}>"
 
     def __eq__(self, other: object) -> bool:
         return (
@@ -91,10 +94,11 @@ class TrainingJob:
     def lineage(self) -> dict[str, Any]:
         """Return where the model comes from, as JSON.
 
-        `job_name`, `backend`, `status`, `entry_point`, `hyperparameters`, `inputs` (channel -> what the channel says
-        of itself: a dataset's split gives its reference and digest), `code` (digest, git commit, dirty), `environment`
-        (Python, platform, packages), `framework_version`, `instance_type`, `image`, `metrics` (finite ones: JSON has
-        no NaN), `created`, `started`, `ended` (UTC, ISO 8601).
+        `job_name`, `backend`, `status`, `entry_point`, `hyperparameters` (given, or as the script's
+        `hyperparameters.json` says, defaults included), `inputs` (channel -> what the channel says of itself: a
+        dataset's split gives its reference and digest), `code` (digest, git commit, dirty), `environment` (Python,
+        platform, packages), `framework_version`, `instance_type`, `image`, `metrics` (finite ones: JSON has no NaN),
+        `created`, `started`, `ended` (UTC, ISO 8601).
         """
         return dict(self._state().lineage)
 
@@ -132,7 +136,8 @@ class TrainingJob:
             logs: Show the log, from its beginning, as it comes.
 
         Raises:
-            TrainingFailed: The script failed; with its own traceback.
+            TrainingFailed: The script failed. `traceback` holds its own traceback; the message does too where the
+                log was not shown, else it ends with the exception.
             TrainingTimeout: The script ran longer than the job's timeout.
             TrainingStopped: The job was stopped.
             WaitTimeout: The job is not over after `timeout` seconds.
@@ -162,7 +167,7 @@ class TrainingJob:
                 raise WaitTimeout(f"job {self.name!r} is not over after {timeout:g} s; it goes on")
         state = self._state()
         if state.status != "Completed":
-            raise training_error(self.name, state, list(deque(self.logs(), maxlen=TAIL_LINES)))
+            raise training_error(self.name, state, list(deque(self.logs(), maxlen=TAIL_LINES)), log_shown=logs)
         return self
 
     def _log_texts(self, *, follow: bool) -> Iterator[str]:

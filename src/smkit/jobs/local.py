@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import json
 import math
@@ -32,7 +33,7 @@ if TYPE_CHECKING:
     from smkit.jobs.spec import JobSpec
 
 SCHEMA_VERSION = 1
-_RECORD, _LOCK, _LOG = "run.json", "lock", "job.log"
+_RECORD, _LOCK, _LOG, _STOP = "run.json", "lock", "job.log", "stop-requested"
 _PAGE_BYTES = 1 << 20
 _START_SECONDS = 10.0
 #: Not inherited: smkit's own settings (a script must not need them, on AWS it has none), leftovers of an outer job,
@@ -142,6 +143,7 @@ class LocalBackend:
             "entry_point": code.entry_point,
             "source_dir": None if spec.source_dir is None else str(spec.source_dir),
             "hyperparameters": hyperparameters,
+            "resolved_hyperparameters": None,
             "inputs": inputs,
             "code": code.describe(),
             "environment": environment,
@@ -198,8 +200,11 @@ class LocalBackend:
                     "reason": "the process that ran the job was killed, or the machine restarted; how far the script "
                     "came is unknown",
                 }
+        elif record["status"] not in FINAL_STATUSES and (folder / _STOP).exists():
+            record |= {"status": "Stopping", "secondary_status": "Stopping"}
         metrics = {key: float(value) for key, value in record["metrics"].items()}
         lineage = {key: record[key] for key in _LINEAGE}
+        lineage["hyperparameters"] = _effective(record["hyperparameters"], record.get("resolved_hyperparameters"))
         lineage["environment"] = {**record["environment"], "packages": record["packages"]}
         # JSON has no word for NaN.
         lineage["metrics"] = {key: value for key, value in metrics.items() if math.isfinite(value)}
@@ -244,6 +249,9 @@ class LocalBackend:
                 return
             text = (folder / _LOCK).read_text(encoding="ascii")
             if text:
+                # The disk may be full, which must not keep a job from being stopped: then the status is late.
+                with contextlib.suppress(OSError):
+                    (folder / _STOP).touch()
                 try:
                     os.kill(int(text), signal.SIGTERM)
                 except ProcessLookupError:
@@ -358,6 +366,15 @@ def _inherited() -> dict[str, str]:
         for name, value in os.environ.items()
         if name not in _DROPPED and not name.startswith(_DROPPED_PREFIXES)
     }
+
+
+def _effective(given: Mapping[str, Any], resolved: Mapping[str, Any] | None) -> dict[str, Any]:
+    """Return the values that the script used: those it says it did, and what else it was given."""
+    if resolved is None:
+        return dict(given)
+    # The template takes `learning-rate` for its field learning_rate.
+    rest = {name: value for name, value in given.items() if name.replace("-", "_") not in resolved}
+    return rest | dict(resolved)
 
 
 def _is_locked(path: Path) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import secrets
+import sys
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -28,19 +29,34 @@ class JobRunner:
 
     Args:
         settings: The settings; default: `Settings()`, read on first use.
+
+    Raises:
+        ConfigError: `settings` is something else.
     """
 
     def __init__(self, settings: Settings | None = None) -> None:
-        self._given_settings = settings
+        if settings is not None:
+            from smkit.config import Settings
+
+            if not isinstance(settings, Settings):
+                is_path = isinstance(settings, str | Path)
+                hint = "; the script goes to run: JobRunner().run('train.py', inputs)" if is_path else ""
+                raise ConfigError(f"JobRunner takes smkit.Settings, got {type(settings).__name__}{hint}")
+        self._settings = settings
+
+    def __repr__(self) -> str:
+        if self._settings is None:
+            return "JobRunner()"
+        return f"JobRunner(backend={self._settings.backend!r}, root={self._settings.root!r})"
 
     @property
     def settings(self) -> Settings:
         """The settings."""
-        if self._given_settings is None:
+        if self._settings is None:
             from smkit.config import Settings
 
-            self._given_settings = Settings()
-        return self._given_settings
+            self._settings = Settings()
+        return self._settings
 
     def run(
         self,
@@ -72,7 +88,7 @@ class JobRunner:
         Raises:
             ConfigError: A value, the script or an input breaks its rule; nothing was started.
             JobError: The script does not compile, or the name is taken (`DuplicateJobError`); nothing was started.
-            TrainingFailed: The script failed; with its own traceback.
+            TrainingFailed: The script failed; `traceback` holds its own traceback.
             TrainingTimeout: The script ran longer than `timeout`.
             TrainingStopped: The job was stopped.
         """
@@ -194,10 +210,13 @@ class JobRunner:
 
     @staticmethod
     def _stop(job: TrainingJob) -> None:
-        """Stop a job and wait until none of its processes is left."""
+        """Stop a job, wait until none of its processes is left, and say so."""
         job.stop()
         for _ in job.logs(follow=True):
             continue
+        status = job.status
+        how = "was stopped" if status == "Stopped" else f"was over already: {status}"
+        sys.stderr.write(f"\njob {job.name!r} {how}\n")
 
 
 def generate_job_name(entry_point: str) -> str:

@@ -12,12 +12,14 @@ The submitter starts it in a new session, so that the job outlives the notebook 
   that is not final beside a free lock means that this process was killed. The file holds this process's id.
 * One byte on stdin says that the submitter is done. Its end without that byte means that the submitter gave up or died:
   this process then ends at once and leaves no trace.
-* SIGTERM asks for a stop. A stop and the timeout send SIGTERM to the script's process group, and SIGKILL after
-  `GRACE_SECONDS`.
+* SIGTERM asks for a stop. Who sends it makes `JOB_FOLDER/stop-requested` first, so that whoever reads the status knows
+  of the stop at once; this process does not look at that file. A stop and the timeout send SIGTERM to the script's
+  process group, and SIGKILL after `GRACE_SECONDS`.
 * `JOB_FOLDER/job.log` gets what pip, the script and its children write to stdout and stderr, as it comes.
 * In the end no process of the job is left, `base/output` holds `success` or `failure`, `JOB_FOLDER/output` holds
   `model.tar.gz` (and `output.tar.gz` if there is output) of a completed job, and the record is final: `status`,
-  `secondary_status`, `reason`, `exit_code`, `metrics`, `model`, `packages`, `warnings`, `started`, `ended`.
+  `secondary_status`, `reason`, `exit_code`, `metrics`, `resolved_hyperparameters`, `model`, `packages`, `warnings`,
+  `started`, `ended`.
 
 Deleted in the end: the copies of the inputs and what pip installed; of a completed job also what is in the archives.
 """
@@ -49,6 +51,7 @@ _KILL_SECONDS = 10.0
 _METRIC_SECONDS = 60
 _METRIC_LINE = re.compile(r"^smkit metric (?P<name>[^=\s]+)=(?P<value>\S+)$")
 _LINE_CHARACTERS = 10_000
+_HYPERPARAMETER_BYTES = 1 << 20
 _PR_SET_PDEATHSIG, _PR_SET_CHILD_SUBREAPER = 1, 36
 
 
@@ -161,7 +164,7 @@ class Children:
 
     def _over(self) -> Outcome | None:
         if self.stop_requested:
-            return Outcome("Stopped", "Stopped", "the job was stopped")
+            return Outcome("Stopped", "Stopped", "a stop was requested")
         if self._deadline is not None and time.monotonic() >= self._deadline:
             return Outcome(
                 "Stopped", "MaxRuntimeExceeded", f"the job ran longer than its timeout of {self._timeout:g} s"
@@ -332,6 +335,25 @@ def collect_metrics(log: Path, definitions: dict[str, str], model: Path) -> dict
     return metrics
 
 
+def read_hyperparameters(path: Path) -> dict[str, Any] | None:
+    """Read the values that the script says it used, defaults included; None where it says nothing.
+
+    Raises:
+        ValueError: The file is not a JSON object that every reader of the record could read, or is too large for it.
+        OSError: The file cannot be read.
+    """
+    if not path.is_file():
+        return None
+    if path.stat().st_size > _HYPERPARAMETER_BYTES:
+        raise ValueError(f"it is larger than {_HYPERPARAMETER_BYTES} bytes")
+    values = json.loads(path.read_text(encoding="utf-8"))
+    if not isinstance(values, dict):
+        raise ValueError(f"expected a JSON object, got {type(values).__name__}")  # noqa: TRY004 - a file's content
+    # Python reads NaN and half a surrogate pair, other readers of JSON do not.
+    json.dumps(values, ensure_ascii=False, allow_nan=False).encode()
+    return values
+
+
 def as_number(value: Any) -> float | str | None:
     """Return a finite float, `"nan"`, `"inf"` or `"-inf"`; None for what is no number."""
     try:
@@ -387,6 +409,7 @@ class Job:
                 "reason": f"{type(error).__name__} in the supervisor: {error}; see {self.folder / 'supervisor.log'}",
             }
         result["metrics"] = self._metrics()
+        result["resolved_hyperparameters"] = self._resolved_hyperparameters()
         # First of all free the disk: the final record must find room.
         self._clean(completed=result["status"] == "Completed")
         self._write_verdict(result)
@@ -419,8 +442,9 @@ class Job:
         model, output = self.base / "model", self.base / "output" / "data"
         if not holds_file(model):
             raise failed(
-                "the script saved no model: write it to the folder that SM_MODEL_DIR names (`args.model_dir` in a "
-                "TrainingScript)",
+                "the script exited with code 0, but saved no model. It must write one into the folder that "
+                'SM_MODEL_DIR names: joblib.dump(model, os.path.join(os.environ["SM_MODEL_DIR"], "model.joblib")); '
+                "in a TrainingScript the folder is self.model_dir",
                 0,
             )
         archive = pack(model, self.folder / "output" / "model.tar.gz")
@@ -450,6 +474,13 @@ class Job:
             return {}
         finally:
             signal.alarm(0)
+
+    def _resolved_hyperparameters(self) -> dict[str, Any] | None:
+        try:
+            return read_hyperparameters(self.base / "model" / "hyperparameters.json")
+        except (OSError, ValueError, RecursionError) as error:
+            self.warnings.append(f"hyperparameters.json is ignored: {error}")
+            return None
 
     def _clean(self, *, completed: bool) -> None:
         unneeded = [self.base / "input" / "data", self.layer]
