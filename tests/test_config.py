@@ -215,6 +215,35 @@ def test_a_folder_named_dotenv_is_no_file_of_settings() -> None:
     assert Settings().project == "smkit"
 
 
+@pytest.mark.parametrize(
+    "line",
+    [
+        f'SMKIT_POSTGRES__PASSWORD="{SECRET}',
+        f"SMKIT_POSTGRES__PASSWORD:{SECRET}",
+        f"SMKIT POSTGRES__PASSWORD={SECRET}",
+        f"smkit-postgres__password={SECRET}",
+        f"export SMKIT_POSTGRES__PASSWORD: {SECRET}",
+    ],
+)
+def test_a_malformed_line_of_ours_is_an_error_with_its_number(line: str, caplog: pytest.LogCaptureFixture) -> None:
+    path = write(".env", f"# a comment\nSMKIT_PROJECT=houses\n\n{line}\nOTHER=1\n")
+    message = refused()
+    assert f"{path} line 4: cannot be read: write SMKIT_NAME=value, and close every quote" in message
+    assert SECRET.upper() not in message.upper()
+    assert caplog.records == []
+
+
+def test_a_quote_of_another_tool_that_swallows_our_line_is_an_error() -> None:
+    path = write(".env", 'OTHER="x\nSMKIT_REGION="eu-west-1"\n')
+    assert f"{path} line 1: cannot be read" in refused()
+
+
+def test_malformed_lines_of_other_tools_are_ignored_without_a_log_line(caplog: pytest.LogCaptureFixture) -> None:
+    write(".env", 'OTHER="x\nnot a line\nNAME=flats\nSMKIT_PROJECT=${NAME}\n')
+    assert Settings().project == "flats"
+    assert caplog.records == []
+
+
 # --- unknown keys -----------------------------------------------------------------------------------------------
 
 
@@ -257,6 +286,13 @@ def test_an_unknown_key_of_a_file_names_the_nearest(file: str, table: str) -> No
     assert f"{where}: unknown setting 'Region'; did you mean 'region'?" in message
     assert f"{where}: unknown setting 'buckets'; did you mean 'bucket'?" in message
     assert f"{where}: unknown setting 'postgres.hots'; did you mean 'host'?" in message
+
+
+def test_the_prefix_makes_no_variable_look_like_another(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SMKIT_CONFIG", "x")
+    message = refused()
+    assert "unknown setting SMKIT_CONFIG; valid variables: SMKIT_ALLOW_PICKLE, " in message
+    assert "did you mean" not in message
 
 
 def test_all_problems_are_listed_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -535,10 +571,19 @@ def test_postgres_settings_on_their_own() -> None:
 
 def test_settings_are_frozen() -> None:
     found = Settings()
-    with pytest.raises(pydantic.ValidationError, match="frozen"):
+    with pytest.raises(ConfigError, match=r"frozen.*use settings\.model_copy\(update=\{'region': \.\.\.\}\)"):
         found.region = "eu-west-1"
-    with pytest.raises(pydantic.ValidationError, match="frozen"):
-        found.postgres.host = "x"
+    inner = r"settings\.postgres\.model_copy\(update=\{'password': \.\.\.\}\)"
+    with pytest.raises(ConfigError, match=rf"use settings\.model_copy\(update=\{{'postgres': {inner}\}}\)") as caught:
+        found.postgres.password = SECRET
+    assert SECRET not in str(caught.value)
+    with pytest.raises(ConfigError, match="unknown setting 'regoin'; did you mean 'region'"):
+        found.regoin = "x"
+    with pytest.raises(ConfigError, match="frozen"):
+        del found.region
+    with pytest.raises(ConfigError, match="frozen"):
+        del found.postgres.host
+    assert found == Settings()
 
 
 def test_equal_values_are_equal_whatever_their_origin(monkeypatch: pytest.MonkeyPatch) -> None:

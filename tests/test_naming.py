@@ -4,7 +4,7 @@ import re
 from typing import TYPE_CHECKING
 
 import pytest
-from hypothesis import given
+from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from smkit import naming
@@ -58,6 +58,7 @@ def test_valid_names_are_returned_unchanged(check: Callable[[str], str], name: s
         (check_dataset_name, 3),
         (check_alias, "latest"),
         (check_alias, "12"),
+        (check_alias, "v12"),
         (check_alias, "Prod"),
         (check_alias, b"prod"),
         (check_job_name, "a_b"),
@@ -125,7 +126,7 @@ def test_text_with_a_letter_always_gets_a_suggestion(text: str) -> None:
         ("houses@003", Reference("houses", 3)),
         ("houses@9999999999", Reference("houses", 9_999_999_999)),
         ("houses@production", Reference("houses", "production")),
-        ("houses@v3", Reference("houses", "v3")),
+        ("houses@v3-candidate", Reference("houses", "v3-candidate")),
     ],
 )
 def test_references(text: str, expected: Reference) -> None:
@@ -154,11 +155,31 @@ def test_a_malformed_reference_is_an_error(text: str, message: str) -> None:
         parse_reference(text, "model")
 
 
+@pytest.mark.parametrize(
+    ("text", "meant"),
+    [
+        ("churn:1", "churn@1"),
+        ("churn@v1", "churn@1"),
+        ("churn@V01", "churn@1"),
+        ("churn:v2", "churn@2"),
+        ("churn/3", "churn@3"),
+        ("churn:production", "churn@production"),
+        ("churn:latest", "churn@latest"),
+    ],
+)
+def test_a_reference_of_another_tool_gets_the_right_one(text: str, meant: str) -> None:
+    with pytest.raises(InvalidNameError, match=rf"'{text}' is not a model reference: did you mean '{meant}'\?"):
+        parse_reference(text, "model")
+    assert str(parse_reference(meant, "model")) == meant
+
+
 names = st.from_regex(naming._NAME, fullmatch=True)
 
 
 @given(name=names, version=st.integers(1, 9_999_999_999) | names)
 def test_a_reference_reads_back_what_it_prints(name: str, version: int | str) -> None:
+    if isinstance(version, str):
+        assume(not naming._LIKE_VERSION.fullmatch(version))
     if isinstance(version, str) and version.isdigit():
         version = int(version) or 1
         version = min(version, 9_999_999_999)

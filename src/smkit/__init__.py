@@ -15,6 +15,7 @@ Importing smkit loads none of its dependencies: each public name is loaded on fi
 from __future__ import annotations
 
 import importlib
+import sys
 
 from smkit._version import __version__
 
@@ -78,7 +79,8 @@ if not TYPE_CHECKING:
         if name == "errors":
             return importlib.import_module("smkit.errors")
         if name not in _HOME:
-            raise AttributeError(f"module 'smkit' has no attribute {name!r}")
+            # With name and obj, Python adds "Did you mean" to the traceback.
+            raise AttributeError(f"module 'smkit' has no attribute {name!r}", name=name, obj=sys.modules[__name__])
         value = getattr(importlib.import_module(_HOME[name]), name)
         globals()[name] = value
         return value

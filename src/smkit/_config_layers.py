@@ -5,15 +5,20 @@ Only the decoding and merging are here; which place wins is said in `Settings._l
 
 from __future__ import annotations
 
+import difflib
+import io
 import json
 import os
+import re
 from collections.abc import Mapping
 from operator import itemgetter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, get_args, get_origin
 
+from dotenv import dotenv_values
+from dotenv.parser import parse_stream
 from pydantic import BaseModel, SecretStr
-from pydantic_settings import DotEnvSettingsSource, EnvSettingsSource, NoDecode, TomlConfigSettingsSource
+from pydantic_settings import EnvSettingsSource, NoDecode, TomlConfigSettingsSource
 
 from smkit.errors import ConfigError, did_you_mean
 
@@ -56,14 +61,32 @@ def read_environment(cls: type[BaseSettings], problems: list[str]) -> Layer:
 
 
 def read_dotenv(path: Path, cls: type[BaseSettings], problems: list[str]) -> Layer:
-    """Read the `SMKIT_*` lines of a `.env` file; the other lines are other tools' own."""
+    """Read the `SMKIT_*` lines of a `.env` file; the other lines are other tools' own.
+
+    A line that cannot be read is added to `problems` if it mentions SMKIT, and left out in silence if it does not.
+    """
     try:
         # An editor on Windows may begin the file with a byte order mark, which would hide its first key.
-        source = DotEnvSettingsSource(cls, env_file=path, env_file_encoding="utf-8-sig")
+        text = path.read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
         problems.append(cannot_read(path, error))
         return Layer({}, {})
-    layer = _decode(source, source.env_vars, str(path), problems)
+    readable: list[str] = []
+    for statement in parse_stream(io.StringIO(text)):
+        raw, first = statement.original.string, statement.original.line
+        name = (statement.key or "").upper()
+        # Such as `SMKIT-REGION=x` and `SMKIT_REGION:x`, which are names to the parser, the second one with its value.
+        odd_name = name.startswith("SMKIT") and re.fullmatch(r"\w+", name) is None
+        if not statement.error and not odd_name:
+            readable.append(raw)
+        elif "SMKIT" in raw.upper():
+            line = first + raw[: len(raw) - len(raw.lstrip())].count("\n")
+            # The text is not repeated: it may hold a password.
+            problems.append(
+                f"{path} line {line}: cannot be read: write SMKIT_NAME=value, and close every quote that a value opens"
+            )
+    values = dotenv_values(stream=io.StringIO("".join(readable)))
+    layer = _decode(EnvSettingsSource(cls), values, str(path), problems)
     return Layer(resolve_paths(path.parent, layer.values), layer.origins)
 
 
@@ -163,6 +186,17 @@ def invalid_settings(problems: list[str]) -> ConfigError:
     return ConfigError("invalid settings:\n" + "\n".join(f"  - {problem}" for problem in problems))
 
 
+def frozen(name: str, cls: type[BaseModel], variable: str) -> ConfigError:
+    """Make the error of an assignment; the value is not repeated, it may be a secret."""
+    if name not in cls.model_fields:
+        return ConfigError(f"unknown setting {name!r}{_nearest(name, cls.model_fields, 'keys')}")
+    copy = f"{variable}.model_copy(update={{{name!r}: ...}})"
+    if "." in variable:
+        outer, _, field = variable.partition(".")
+        copy = f"{outer}.model_copy(update={{{field!r}: {copy}}})"
+    return ConfigError(f"settings are frozen, {name} cannot be changed: use {copy}, which returns a changed copy")
+
+
 def resolve_paths(folder: Path, values: Mapping[str, Any]) -> dict[str, Any]:
     """Resolve the relative paths of a file against the file's own folder."""
     resolved = dict(values)
@@ -190,7 +224,7 @@ def _decode(source: EnvSettingsSource, variables: Mapping[str, str | None], orig
         if not variable.startswith(PREFIX) or variable.startswith(RESERVED_PREFIX):
             continue
         if variable not in known:
-            problems.append(f"{origin}: unknown setting {variable}{_nearest(variable, sorted(known), 'variables')}")
+            problems.append(f"{origin}: unknown setting {variable}{_nearest_variable(variable, sorted(known))}")
             continue
         if not text:
             continue
@@ -269,3 +303,14 @@ def _variable_paths(cls: type[BaseSettings]) -> list[KeyPath]:
 
 def _nearest(name: str, valid: Any, what: str) -> str:
     return did_you_mean(name, valid) or f"; valid {what}: {', '.join(valid)}"
+
+
+def _nearest_variable(variable: str, known: list[str]) -> str:
+    """As `_nearest`, but by what follows the prefix, which alone makes all variables look alike."""
+    by_rest = {name.removeprefix(PREFIX): name for name in known}
+    rest = variable.removeprefix(PREFIX)
+    near = difflib.get_close_matches(rest, by_rest, n=1, cutoff=0.6)
+    # SMKIT_TAGS__TEAM: only nested settings have variables of their own.
+    outer = rest.partition("__")[0]
+    found = near[0] if near else outer if outer in by_rest else None
+    return f"; valid variables: {', '.join(known)}" if found is None else f"; did you mean {by_rest[found]!r}?"

@@ -80,6 +80,14 @@ class PostgresSettings(BaseModel):
             if problems:
                 raise layers.invalid_settings(problems)
 
+        def __setattr__(self, name: str, value: Any) -> None:
+            if not name.startswith("_"):
+                raise layers.frozen(name, type(self), "settings.postgres")
+            super().__setattr__(name, value)
+
+        def __delattr__(self, name: str) -> None:
+            raise layers.frozen(name, type(self), "settings.postgres")
+
     def _fill(self, layer: layers.Layer) -> list[str]:
         """Validate the values into this new object; return the problems."""
         try:
@@ -122,6 +130,8 @@ class SettingOrigins(tuple[SettingOrigin, ...]):
 
 class Settings(BaseSettings):
     """Where things live and as whom. Frozen; safe to share between threads and to send to another process.
+
+    boto3's own `AWS_REGION` and `AWS_DEFAULT_REGION` are not read: the region is `region`, or `SMKIT_REGION`.
 
     Args:
         region: AWS region.
@@ -195,6 +205,14 @@ class Settings(BaseSettings):
         def __init__(self, **values: Any) -> None:
             problems: list[str] = []
             self._fill(self._layers(values, problems), problems)
+
+        def __setattr__(self, name: str, value: Any) -> None:
+            if not name.startswith("_"):
+                raise layers.frozen(name, type(self), "settings")
+            super().__setattr__(name, value)
+
+        def __delattr__(self, name: str) -> None:
+            raise layers.frozen(name, type(self), "settings")
 
     @classmethod
     def _layers(cls, arguments: Mapping[str, Any], problems: list[str]) -> list[layers.Layer]:

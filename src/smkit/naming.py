@@ -19,6 +19,11 @@ _JOB_NAME = re.compile(r"(?=.{1,63}$)[a-zA-Z0-9](-*[a-zA-Z0-9])*")
 # ChannelName in https://docs.aws.amazon.com/sagemaker/latest/APIReference/API_Channel.html
 _CHANNEL = re.compile(r"[A-Za-z0-9.\-_]{1,64}")
 
+# `v1` reads like version 1; MLflow reserves such aliases too.
+_LIKE_VERSION = re.compile(r"[vV]0*([1-9][0-9]{0,9})")
+# How Docker, MLflow and others write a version.
+_OTHER_REFERENCE = re.compile(r"(?P<name>[^@:/=#]+)[:/=#]+(?P<version>[^@:/=#]+)")
+
 LATEST = "latest"
 
 
@@ -54,8 +59,8 @@ def check_alias(alias: str) -> str:
     """Return an alias unchanged.
 
     Raises:
-        InvalidNameError: The alias breaks the rule of names, is a number, or is `latest`, which is always the newest
-            version.
+        InvalidNameError: The alias breaks the rule of names, is a number or reads like one (`v1`), or is `latest`,
+            which is always the newest version.
     """
     if not isinstance(alias, str) or not _NAME.fullmatch(alias):
         raise InvalidNameError(
@@ -64,8 +69,9 @@ def check_alias(alias: str) -> str:
         )
     if not _is_alias(alias):
         raise InvalidNameError(
-            f"{alias!r} cannot be an alias: 'latest' is always the newest version, and a number is a version's own; "
-            "use a word such as 'production'"
+            f"{alias!r} cannot be an alias: 'latest' is always the newest version, and a number, also after a 'v', is "
+            f"a version's own; "
+            f"use a word such as 'production'"
         )
     return alias
 
@@ -109,6 +115,9 @@ def parse_reference(text: str, what: str) -> Reference:
             f"{text!r} is not {_a(what)} reference: expected 'name@3', 'name@latest' or 'name@alias'"
         )
     name, at, version = text.partition("@")
+    meant = _reference_meant(text)
+    if meant:
+        raise InvalidNameError(f"{text!r} is not {_a(what)} reference: did you mean {meant!r}?")
     check_name(name, what)
     if not at or version == LATEST:
         return Reference(name, LATEST)
@@ -119,12 +128,28 @@ def parse_reference(text: str, what: str) -> Reference:
     return Reference(name, check_alias(version))
 
 
+def _reference_meant(text: str) -> str | None:
+    """Return what `houses:3` and `houses@v3` would be as a reference, or None."""
+    found = _OTHER_REFERENCE.fullmatch(text)
+    name, at, version = text.partition("@")
+    if found is not None:
+        name, version = found["name"], found["version"]
+    elif not at:
+        return None
+    like = _LIKE_VERSION.fullmatch(version)
+    if found is None and like is None:
+        return None
+    version = like[1] if like else version
+    right = _VERSION.fullmatch(version) or version == LATEST or _is_alias(version)
+    return f"{name}@{version}" if right and _is_name(name) else None
+
+
 def _is_name(text: str) -> bool:
     return bool(_NAME.fullmatch(text))
 
 
 def _is_alias(text: str) -> bool:
-    return _is_name(text) and text != LATEST and not text.isdigit()
+    return _is_name(text) and text != LATEST and not text.isdigit() and not _LIKE_VERSION.fullmatch(text)
 
 
 def _is_job_name(text: str) -> bool:

@@ -9,6 +9,7 @@ import hashlib
 import io
 import os
 from decimal import Decimal
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -16,9 +17,12 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from smkit.errors import ConfigError, SourceError, SourceFormatError, SourceNotFound
 from smkit.sources import FileSource
+from smkit.sources._csv_quotes import QuoteScanner
 from smkit.sources._datafile import BLOCK_BYTES
 
 if TYPE_CHECKING:
@@ -92,13 +96,13 @@ def test_csv_inference_that_fails_later_says_the_fix(tmp_path: Path, value: str,
 
 def test_csv_declared_type_that_does_not_fit(tmp_path: Path) -> None:
     path = write(tmp_path, "a.csv", "a,b\n1,x\n")
-    with pytest.raises(SourceFormatError, match=r"a\.csv.*'x'.*'b' is read as int64"):
+    with pytest.raises(SourceFormatError, match=r"a\.csv: line 2: column 'b' is 'x', but is read as int64, as"):
         FileSource(path, column_types={"b": "int64"}).schema()
 
 
 def test_csv_values_after_a_block_of_nulls(tmp_path: Path) -> None:
     path = write(tmp_path, "a.csv", long("a,b\n", "1,\n", "1,7\n"))
-    with pytest.raises(SourceFormatError, match=r"'b' is read as null"):
+    with pytest.raises(SourceFormatError, match=r"'b' is '7', but is read as null, the type that its first rows show"):
         FileSource(path).read()
     assert FileSource(path, column_types={"b": "int64"}).read()["b"].iloc[-1] == 7
 
@@ -107,9 +111,18 @@ def test_csv_values_after_a_block_of_nulls(tmp_path: Path) -> None:
     ("content", "message"),
     [
         ("", "empty"),
-        ("a,b\n1,2\n1,2,3\n", "Expected 2 columns, got 3"),
+        ("a,b\n1,2\n1,2,3\n", "line 3: 3 columns, but the header has 2 columns: quote values that hold"),
         ("a,a\n1,2\n", "column 'a' appears more than once"),
-        ("name\né\n".encode("latin-1"), "column 'name' is not UTF-8"),
+        ("name\né\n".encode("latin-1"), r'line 2: not UTF-8: .*encoding="gb18030".*encoding="latin-1"'),
+        ("é,b\n1,2\n".encode("latin-1"), 'line 1: not UTF-8: .*encoding="gb18030"'),
+        ("a\tb\n1\t2\n".encode("utf-16"), 'UTF-16: pass encoding="utf-16"'),
+        ("a,b\n1,2\n\n1\n", "line 4: 1 column, but the header has 2 columns: write every value"),
+        ("a;b\n1;2\n", "the header is one column, 'a;b': pass delimiter=\";\""),
+        ("a;b\n1,5;2\n", "the header is one column, 'a;b': pass delimiter=\";\""),
+        ("a\tb\n1\t2\n", r'pass delimiter="\\t"'),
+        (",a\n0,1\n", "column 1 has no name.*index=False"),
+        ("a,b,\n1,2,\n", "column 3 has no name"),
+        ("a,,\n1,2,\n", "column 2 has no name"),
         (
             "id,x\n12345678901234567890123,1\n",
             r"'id' holds 12345678901234567890123.*column_types=\{\"id\": \"string\"\}",
@@ -119,6 +132,151 @@ def test_csv_values_after_a_block_of_nulls(tmp_path: Path) -> None:
 def test_csv_that_cannot_be_read_exactly(tmp_path: Path, content: str | bytes, message: str) -> None:
     with pytest.raises(SourceFormatError, match=rf"a\.csv: .*{message}"):
         FileSource(write(tmp_path, "a.csv", content)).read()
+
+
+@pytest.mark.parametrize(
+    ("rows", "line"),
+    [
+        ([f"{i},x" for i in range(5000)], 1001),
+        ([f'{i},"x{i}"' for i in range(5000)], 1001),
+        ([f'{i},"a ""b"" \r\n c"' for i in range(5000)], 1001 + 999),
+        ([f'{i},5" pipe' for i in range(5000)], 1001),
+        ([f'"{i}",x' for i in range(5000)], 1001),
+    ],
+    ids=["to-the-end", "to-the-next-quote", "behind-line-breaks", "behind-text-with-quotes", "to-the-next-row"],
+)
+@pytest.mark.parametrize("name", ["a.csv", "a.csv.gz"])
+def test_an_unclosed_quote_is_no_value_of_many_rows(tmp_path: Path, name: str, rows: list[str], line: int) -> None:
+    rows = [*rows]
+    rows[999] = '1000,"oops'
+    content = "\n".join(["a,b", *rows, ""]).encode()
+    if name.endswith("gz"):
+        content = gzip.compress(content[:5000]) + gzip.compress(content[5000:])
+    path = write(tmp_path, name, content)
+    for use in (FileSource.schema, FileSource.read):
+        with pytest.raises(SourceFormatError, match=rf"{name}: line {line}: a quoted value .* close its quote"):
+            use(FileSource(path))
+
+
+def test_two_unclosed_quotes_do_not_make_up_for_each_other(tmp_path: Path) -> None:
+    rows = [f"{i},x" for i in range(5000)]
+    rows[999], rows[1999] = '999,"oops', '1999,"oops'
+    path = write(tmp_path, "a.csv", "\n".join(["a,b", *rows]))
+    with pytest.raises(SourceFormatError, match="line 1001: a quoted value opens here"):
+        FileSource(path).read()
+
+
+@pytest.mark.parametrize("rows_behind", [10, 3_000_000])
+def test_an_unclosed_quote_behind_the_first_block(tmp_path: Path, rows_behind: int) -> None:
+    head = long("a,b\n", '1,"z"\n', '1,"oops\n')
+    path = write(tmp_path, "a.csv", head + "2,y\n" * rows_behind)
+    with pytest.raises(SourceFormatError, match=rf"line {head.count(chr(10))}: a quoted value opens here"):
+        FileSource(path).read()
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        'a,b\n5" pipe,x\n',
+        'a,b\n"x ""y""","z\r\n"""""\n',
+        '\ufeff"a","b"\n"1","\n"',
+        'a,b\n1,"x"y\n2,z\n',
+        'a\n"x"\n"\'"\n',
+    ],
+)
+def test_quotes_that_are_all_right(tmp_path: Path, text: str) -> None:
+    read = FileSource(write(tmp_path, "a.csv", text), column_types={"a": "string"}).read()
+    assert len(read) == len(pd.read_csv(io.StringIO(text.removeprefix("\ufeff")), keep_default_na=False))
+
+
+@given(st.text('"",\na', max_size=30), st.lists(st.integers(0, 30), max_size=4))
+def test_the_scanner_sees_the_same_however_the_text_is_cut(text: str, cuts: list[int]) -> None:
+    """The reference looks at one character after the other."""
+    content = text.encode()
+
+    def outcome(pieces: list[bytes]) -> tuple[int | None, int | None]:
+        scanner = QuoteScanner(",")
+        for piece in pieces:
+            if (line := scanner.feed(piece)) is not None:
+                return line, None
+        return None, scanner.open_line
+
+    state, line, opened, expected = "start", 1, 0, None
+    for char in text:
+        if state == "quoted":
+            state = "closed" if char == '"' else "quoted"
+        elif state == "closed" and char == '"':
+            state = "quoted"
+        elif state == "closed" and char == "a" and line > opened:
+            expected = opened
+            break
+        elif state == "start" and char == '"':
+            state, opened = "quoted", line
+        else:
+            state = "start" if char in ",\n" else "plain"
+        line += char == "\n"
+    want = (expected, None) if expected else (None, opened if state == "quoted" else None)
+    bounds = [0, *sorted(min(cut, len(content)) for cut in cuts), len(content)]
+    assert outcome([content[start:end] for start, end in pairwise(bounds)]) == want
+    assert outcome([content]) == want
+
+
+@pytest.mark.parametrize("encoding", ["gb18030", "utf-16", "latin-1", "utf-8-sig"])
+def test_csv_of_another_encoding(tmp_path: Path, encoding: str) -> None:
+    city = "café" if encoding == "latin-1" else "北京"
+    rows = BLOCK_BYTES // 4
+    text = f"n\t{city}\n" + f'1\t"{city}"\n' * rows
+    path = write(tmp_path, "a.csv", text.encode(encoding))
+    source = FileSource(path, delimiter="\t", encoding=encoding, columns=[city])
+    assert source.read()[city].value_counts().to_dict() == {city: rows}
+    assert source.describe()["encoding"] == encoding
+
+
+def test_csv_that_is_not_in_the_encoding_names_the_line(tmp_path: Path) -> None:
+    path = write(tmp_path, "a.csv", "a\n北京\n".encode("gb18030") + b"\xff\xff\n")
+    with pytest.raises(SourceFormatError, match=r"a\.csv: line 3: the text is not gb18030"):
+        FileSource(path, encoding="gb18030").read()
+
+
+def test_a_declared_text_that_is_not_utf8_names_the_line(tmp_path: Path) -> None:
+    path = write(tmp_path, "a.csv", b"a,b\n1,x\n2,\xff\n")
+    with pytest.raises(SourceFormatError, match=r"a\.csv: line 3: not UTF-8: pass the encoding"):
+        FileSource(path, column_types={"b": "string"}).read()
+
+
+def test_one_column_in_quotes_may_hold_a_delimiter(tmp_path: Path) -> None:
+    assert columns(write(tmp_path, "a.csv", '"a;b"\n1\n')) == {"a;b": [1]}
+
+
+def test_a_column_without_a_name_can_be_left_out(tmp_path: Path) -> None:
+    pd.DataFrame({"a": [5, 6]}).to_csv(tmp_path / "a.csv")
+    assert columns(tmp_path / "a.csv", columns=["a"]) == {"a": [5, 6]}
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [("a.jsonl", b'{"":1,"a":2}\n'), ("a.parquet", parquet(pa.table({"": [1], "a": [2]})))],
+)
+def test_a_column_without_a_name_is_refused_in_every_format(tmp_path: Path, name: str, content: bytes) -> None:
+    with pytest.raises(SourceFormatError, match=rf"{name}: column 1 has no name"):
+        FileSource(write(tmp_path, name, content)).read()
+
+
+def test_options_of_csv_are_refused_for_other_formats(tmp_path: Path) -> None:
+    path = write(tmp_path, "a.jsonl", '{"a":1}\n')
+    with pytest.raises(ConfigError, match="delimiter is ';', but the format is jsonl"):
+        FileSource(path, delimiter=";").read()
+    with pytest.raises(ConfigError, match="encoding is 'gbk', but the format is parquet"):
+        FileSource("x", format="parquet", encoding="gbk")
+
+
+def test_what_is_no_path_gets_the_source_that_reads_it() -> None:
+    with pytest.raises(ConfigError, match=r"not DataFrame: use FrameSource"):
+        FileSource(pd.DataFrame({"a": [1]}))  # type: ignore[arg-type]
+    with pytest.raises(ConfigError, match=r"not list: pass a file, a folder or a glob"):
+        FileSource(["a.csv"])  # type: ignore[arg-type]
+    with pytest.raises(ConfigError, match=r"use S3Source\('s3://bucket/a\.csv'\)"):
+        FileSource("s3://bucket/a.csv")
 
 
 def test_csv_big_integers_can_be_declared(tmp_path: Path) -> None:
@@ -370,7 +528,18 @@ def test_an_unknown_extension_needs_a_format(tmp_path: Path) -> None:
     [
         ({"format": "cvs"}, "unknown format 'cvs'; did you mean 'csv'"),
         ({"column_types": {"a": "strng"}}, r"column_types\['a'\] is 'strng'"),
-        ({"column_types": {"a": str}}, r"column_types\['a'\]"),
+        ({"column_types": {"a": str}}, r"column_types\['a'\] is <class 'str'>: write 'string'"),
+        ({"column_types": {"a": float}}, r"column_types\['a'\] is <class 'float'>: write 'float64'"),
+        ({"column_types": {"a": "float"}}, r"column_types\['a'\] is 'float': write 'float64'"),
+        ({"column_types": {"a": "int"}}, r"column_types\['a'\] is 'int': write 'int64'"),
+        ({"column_types": {"a": None}}, r"column_types\['a'\] is None: it must be a pyarrow type"),
+        ({"column_types": ["a"]}, "column_types is list, but must map columns to types"),
+        ({"delimiter": ";;"}, "delimiter is ';;'"),
+        ({"delimiter": "\n"}, "one ASCII character"),
+        ({"delimiter": "，"}, "one ASCII character"),
+        ({"encoding": "gb"}, "encoding is 'gb'"),
+        ({"encoding": "base64"}, "encoding is 'base64'"),
+        ({"encoding": None}, "encoding is None"),
         ({"columns": "a"}, "columns is 'a'"),
         ({"columns": []}, r"columns is \[\]"),
         ({"columns": ["a", "a"]}, "different"),

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import re
+from pathlib import Path
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -69,6 +72,20 @@ def test_the_digest_is_the_same_on_every_machine() -> None:
 def test_what_is_no_frame_is_refused() -> None:
     with pytest.raises(ConfigError, match=r"needs a pandas DataFrame, not dict"):
         FrameSource({"a": [1]})  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("value", "fix"),
+    [("a.csv", "FileSource('a.csv')"), (Path("a.csv"), "FileSource('a.csv')"), ("s3://b/k", "S3Source('s3://b/k')")],
+)
+def test_a_path_gets_the_source_that_reads_it(value: object, fix: str) -> None:
+    with pytest.raises(ConfigError, match=re.escape(fix)):
+        FrameSource(value)  # type: ignore[arg-type]
+
+
+def test_a_column_without_a_name_is_refused() -> None:
+    with pytest.raises(ConfigError, match="has no name: rename it"):
+        FrameSource(pd.DataFrame({"": [0, 1], "a": [1, 2]}))
 
 
 def test_no_rows() -> None:

@@ -10,6 +10,7 @@ import threading
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from itertools import pairwise
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import boto3
@@ -87,6 +88,26 @@ def test_declared_types_and_projection(s3: Any, bucket: str) -> None:
     s3.put_object(Bucket=bucket, Key="a.csv", Body=b"zip,x\n00123,1\n")
     source = S3Source(f"s3://{bucket}/a.csv", column_types={"zip": "string"}, columns=["zip"])
     assert columns(source) == {"zip": ["00123"]}
+
+
+def test_delimiter_and_encoding(s3: Any, bucket: str) -> None:
+    s3.put_object(Bucket=bucket, Key="a.csv.gz", Body=gzip.compress("a;城市\n1;北京\n".encode("gb18030")))
+    source = S3Source(f"s3://{bucket}/a.csv.gz", delimiter=";", encoding="gb18030")
+    assert columns(source) == {"a": [1], "城市": ["北京"]}
+    assert (source.describe()["delimiter"], source.describe()["encoding"]) == (";", "gb18030")
+
+
+def test_an_unclosed_quote_loses_no_rows_in_silence(s3: Any, bucket: str) -> None:
+    s3.put_object(Bucket=bucket, Key="a.csv", Body=b'a,b\n1,x\n2,"oops\n3,y\n')
+    with pytest.raises(SourceFormatError, match=rf"s3://{bucket}/a\.csv: line 3: a quoted value opens here"):
+        S3Source(f"s3://{bucket}/a.csv").read()
+
+
+def test_what_is_no_text_gets_the_source_that_reads_it() -> None:
+    with pytest.raises(ConfigError, match=r"not Path: use FileSource|not PosixPath: use FileSource"):
+        S3Source(Path("a.csv"))  # type: ignore[arg-type]
+    with pytest.raises(ConfigError, match=r"not DataFrame: use FrameSource"):
+        S3Source(pa.table({"a": [1]}).to_pandas())
 
 
 def test_describe_names_each_content(s3: Any, bucket: str) -> None:

@@ -10,8 +10,9 @@ import pyarrow as pa
 from smkit.errors import SourceError, SourceFormatError, SourceNotFound
 
 if TYPE_CHECKING:
-    from collections.abc import Generator, Iterator, Mapping
+    from collections.abc import Collection, Generator, Iterator, Mapping
     from contextlib import AbstractContextManager
+    from io import RawIOBase
 
 #: Bytes parsed at a time; types are inferred from the first block.
 BLOCK_BYTES = 4 << 20
@@ -44,11 +45,12 @@ class Format(Protocol):
         """Return the file's columns; `declared` types are the caller's, the others the file's or inferred."""
 
     def batches(
-        self, file: DataFile, schema: pa.Schema, batch_size: int, *, projected: bool
+        self, file: DataFile, schema: pa.Schema, batch_size: int, *, projected: bool, declared: Collection[str]
     ) -> Generator[pa.RecordBatch, None, None]:
         """Yield the columns of `schema`, in its types where the format can read them as such.
 
-        Unless `projected`, the file is expected to have no other columns.
+        Unless `projected`, the file is expected to have no other columns. The types of the `declared` columns are the
+        caller's, which messages say.
         """
 
 
@@ -94,7 +96,7 @@ def decompressed(file: DataFile) -> Iterator[pa.NativeFile]:
                 yield decompressed
 
 
-def read_up_to(stream: pa.NativeFile, size: int) -> bytes:
+def read_up_to(stream: pa.NativeFile | BinaryIO | RawIOBase, size: int) -> bytes:
     """Read `size` bytes, fewer only at the end: a single read of a compressed stream may return less."""
     parts = []
     while size > 0:
@@ -107,8 +109,8 @@ def read_up_to(stream: pa.NativeFile, size: int) -> bytes:
 
 
 def check_header(file: DataFile, names: list[str]) -> None:
-    """Refuse a name that appears twice."""
-    twice = sorted({name for name in names if names.count(name) > 1})
+    """Refuse a name that appears twice; no name at all is refused later, unless other columns were chosen."""
+    twice = sorted({name for name in names if name.strip() and names.count(name) > 1})
     if twice:
         raise SourceFormatError(f"{file.name}: column {twice[0]!r} appears more than once: rename one of them")
 
@@ -116,3 +118,8 @@ def check_header(file: DataFile, names: list[str]) -> None:
 def declare(column: str, type_: str = "string") -> str:
     """Return the advice that helps where inference was wrong."""
     return f'declare its type: column_types={{"{column}": "{type_}"}}'
+
+
+def of_type(type_: pa.DataType | None, *, declared: bool) -> str:
+    """Name a column's type and who said it."""
+    return f"{type_}, {'as column_types declares' if declared else 'the type that its first rows show'}"

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import datetime as dt
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 import pyarrow as pa
@@ -9,16 +11,15 @@ import pyarrow as pa
 from smkit.errors import ConfigError, did_you_mean
 from smkit.frames import plain_type
 from smkit.sources._csv import Csv
+from smkit.sources._csv_text import CsvOptions
 from smkit.sources._datafile import extension, split_codec
 from smkit.sources._jsonl import JsonLines
 from smkit.sources._parquet import Parquet
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
     from smkit.sources._datafile import Format
 
-FORMATS: dict[str, Format] = {"csv": Csv(), "jsonl": JsonLines(), "parquet": Parquet()}
+FORMATS = ("csv", "jsonl", "parquet")
 
 _EXTENSIONS = {
     ".csv": "csv",
@@ -27,6 +28,23 @@ _EXTENSIONS = {
     ".jsonl": "jsonl",
     ".ndjson": "jsonl",
     ".json": "jsonl",
+}
+
+#: What Python, numpy and pandas call a type -> the name to write.
+_MEANT: dict[str | type, str] = {
+    int: "int64",
+    float: "float64",
+    str: "string",
+    bool: "bool",
+    bytes: "binary",
+    dt.date: "date32",
+    dt.datetime: "timestamp[us]",
+    "int": "int64",
+    "float": "float64",
+    "object": "string",
+    "datetime": "timestamp[us]",
+    "datetime64[ns]": "timestamp[ns]",
+    "datetime64[us]": "timestamp[us]",
 }
 
 
@@ -49,22 +67,62 @@ def check_format(name: str | None) -> str | None:
     return name
 
 
+def check_csv(delimiter: str, encoding: str, format_: str | None) -> CsvOptions:
+    """Return how CSV files are written.
+
+    Raises:
+        ConfigError: The delimiter or the encoding is none, or the format is known to be another.
+    """
+    options = CsvOptions(delimiter, encoding)
+    if format_ is not None:
+        make_format(format_, options)
+    return options
+
+
+def make_format(name: str, csv: CsvOptions) -> Format:
+    """Return the reader of a format.
+
+    Raises:
+        ConfigError: `csv` differs from the defaults, but the format is another.
+    """
+    if name == "csv":
+        return Csv(csv)
+    for option, default in (("delimiter", CsvOptions.delimiter), ("encoding", CsvOptions.encoding)):
+        if getattr(csv, option) != default:
+            raise ConfigError(
+                f"{option} is {getattr(csv, option)!r}, but the format is {name}: {option} is for CSV alone"
+            )
+    return JsonLines() if name == "jsonl" else Parquet()
+
+
 def check_column_types(column_types: Mapping[str, pa.DataType | str] | None) -> dict[str, pa.DataType]:
     """Return declared types as pyarrow's.
 
     Raises:
         ConfigError: A type is neither a pyarrow type nor the name of one.
     """
-    checked: dict[str, pa.DataType] = {}
-    for column, type_ in (column_types or {}).items():
-        if isinstance(type_, pa.DataType):
-            checked[column] = plain_type(type_)
-            continue
+    if column_types is not None and not isinstance(column_types, Mapping):
+        raise ConfigError(
+            f"column_types is {type(column_types).__name__}, but must map columns to types: "
+            f'column_types={{"zip": "string"}}'
+        )
+    return {column: _check_type(column, type_) for column, type_ in (column_types or {}).items()}
+
+
+def _check_type(column: str, type_: pa.DataType | str) -> pa.DataType:
+    if isinstance(type_, pa.DataType):
+        return plain_type(type_)
+    meant = _MEANT.get(type_) if isinstance(type_, (str, type)) else None
+    # Before pyarrow, to whom "float" is 32 bits wide.
+    if meant is None and isinstance(type_, str):
         try:
-            checked[column] = plain_type(pa.type_for_alias(type_))
-        except (ValueError, TypeError):
-            raise ConfigError(
-                f"column_types[{column!r}] is {type_!r}, but must be a pyarrow type or the name of one, "
-                f"such as 'string', 'int64', 'float64', 'bool', 'date32', 'timestamp[us]' or pa.decimal128(10, 2)"
-            ) from None
-    return checked
+            return plain_type(pa.type_for_alias(type_))
+        except ValueError:
+            pass  # told below, as for everything else that is no type
+    fix = (
+        f"write {meant!r}"
+        if meant
+        else "it must be a pyarrow type or the name of one, such as 'string', 'int64', 'float64', 'bool', 'date32', "
+        "'timestamp[us]' or pa.decimal128(10, 2)"
+    )
+    raise ConfigError(f"column_types[{column!r}] is {type_!r}: {fix}")

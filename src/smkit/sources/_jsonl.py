@@ -18,11 +18,12 @@ from smkit.sources._datafile import (
     declare,
     decompressed,
     format_errors,
+    of_type,
     read_up_to,
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Generator, Mapping
+    from collections.abc import Collection, Generator, Mapping
 
     from smkit.sources._datafile import DataFile
 
@@ -46,7 +47,7 @@ class JsonLines:
                 f"for example with `jq -c '.[]'`"
             )
         explicit = pa.schema(list(declared.items()))
-        found = self._parse(file, line, block, explicit, unexpected="infer").schema
+        found = self._parse(file, line, block, explicit, unexpected="infer", declared=declared).schema
         check_header(file, found.names)
         types = {field.name: declared.get(field.name, _undo_date_guess(field.type)) for field in found}
         self._check_big_integers(file, block, {name for name in types if name not in declared}, types)
@@ -55,16 +56,26 @@ class JsonLines:
         return pa.schema([(name, types[name]) for name in sorted(types, key=lambda n: _position(order, n))])
 
     def batches(
-        self, file: DataFile, schema: pa.Schema, batch_size: int, *, projected: bool
+        self, file: DataFile, schema: pa.Schema, batch_size: int, *, projected: bool, declared: Collection[str]
     ) -> Generator[pa.RecordBatch, None, None]:
         """Parse block by block, in the schema's types."""
         del batch_size  # blocks are bytes
         unexpected = "ignore" if projected else "error"
         with closing(self._blocks(file)) as blocks:
             for line, block in blocks:
-                yield from self._parse(file, line, block, schema, unexpected=unexpected).to_batches()
+                found = self._parse(file, line, block, schema, unexpected=unexpected, declared=declared)
+                yield from found.to_batches()
 
-    def _parse(self, file: DataFile, line: int, block: bytes, explicit: pa.Schema, *, unexpected: str) -> pa.Table:
+    def _parse(
+        self,
+        file: DataFile,
+        line: int,
+        block: bytes,
+        explicit: pa.Schema,
+        *,
+        unexpected: str,
+        declared: Collection[str],
+    ) -> pa.Table:
         try:
             with format_errors(file):
                 block.decode("utf-8")  # pyarrow would let broken text pass
@@ -76,7 +87,7 @@ class JsonLines:
                     ),
                 )
         except SourceFormatError as error:
-            misfit = _find_misfit(line, block, explicit, closed=unexpected == "error")
+            misfit = _find_misfit(line, block, explicit, closed=unexpected == "error", declared=declared)
             raise SourceFormatError(f"{file.name}: {misfit}") if misfit else error from error
 
     def _blocks(self, file: DataFile) -> Generator[tuple[int, bytes], None, None]:
@@ -119,7 +130,9 @@ def _position(order: list[str], name: str) -> int:
     return order.index(name) if name in order else len(order)
 
 
-def _find_misfit(first_line: int, block: bytes, schema: pa.Schema, *, closed: bool) -> str | None:
+def _find_misfit(
+    first_line: int, block: bytes, schema: pa.Schema, *, closed: bool, declared: Collection[str]
+) -> str | None:
     """Find the line that the parser, which names neither line nor column, stumbled over.
 
     Args:
@@ -127,6 +140,7 @@ def _find_misfit(first_line: int, block: bytes, schema: pa.Schema, *, closed: bo
         block: Lines.
         schema: The known columns.
         closed: Whether another column is an error.
+        declared: The columns whose type the caller gave.
     """
     for number, line in enumerate(block.split(b"\n"), first_line):
         if not line.strip():
@@ -147,8 +161,8 @@ def _find_misfit(first_line: int, block: bytes, schema: pa.Schema, *, closed: bo
                 if pa.types.is_string(schema.types[index]):
                     fix = "write all its values as JSON strings"
                 return (
-                    f"line {number}: column {name!r} is {value!r}, but is read as {schema.types[index]}, which its "
-                    f"first lines or column_types say: {fix}"
+                    f"line {number}: column {name!r} is {value!r}, but is read as "
+                    f"{of_type(schema.types[index], declared=name in declared)}: {fix}"
                 )
     return None
 

@@ -39,23 +39,39 @@ def open_files(
 
     Raises:
         ConfigError: `columns` or `column_types` name a column that does not exist.
-        SourceFormatError: A file is damaged, or the files do not share a schema.
+        SourceFormatError: A file is damaged, a column has no name, or the files do not share a schema.
     """
-    whole = _common_schema(files, [format_.schema(file, column_types) for file in files], columns)
+    schemas = [format_.schema(file, column_types) for file in files]
+    whole = _common_schema(files, schemas, columns)
     for what, names in (("columns", columns or ()), ("column_types", column_types)):
         for name in names:
             if name not in whole.names:
                 hint = did_you_mean(name, whole.names) or f"; columns: {', '.join(whole.names)}"
                 raise ConfigError(f"{what} names {name!r}, which {files[0].name} does not have{hint}")
     schema = whole if columns is None else pa.schema([whole.field(name) for name in columns])
+    _check_named(files[0], schemas[0].names, schema)
 
     def batches() -> Generator[pa.RecordBatch, None, None]:
         for file in files:
-            with closing(format_.batches(file, schema, batch_size, projected=columns is not None)) as found:
+            with closing(
+                format_.batches(file, schema, batch_size, projected=columns is not None, declared=column_types)
+            ) as found:
                 for batch in found:
                     yield _conform(batch, schema, file)
 
     return Stream(schema, batches())
+
+
+def _check_named(first: DataFile, names: Sequence[str], schema: pa.Schema) -> None:
+    """Refuse a column without a name, mostly the index of a frame: as a feature, it would be the number of the row."""
+    if all(name.strip() for name in schema.names):
+        return
+    number = next((at for at, name in enumerate(names, 1) if not name.strip()), None)
+    raise SourceFormatError(
+        f"{first.name}: {'a column' if number is None else f'column {number}'} has no name. If it is the index of a "
+        f"frame, write the file with index=False, as in df.to_csv(path, index=False); else give it a name, or choose "
+        f"the others with columns=[...]"
+    )
 
 
 def _common_schema(files: Sequence[DataFile], schemas: Sequence[pa.Schema], columns: Sequence[str] | None) -> pa.Schema:

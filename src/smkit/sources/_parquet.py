@@ -12,7 +12,7 @@ from smkit.frames import plain_type
 from smkit.sources._datafile import check_header, format_errors
 
 if TYPE_CHECKING:
-    from collections.abc import Generator, Mapping
+    from collections.abc import Collection, Generator, Mapping
 
     from smkit.sources._datafile import DataFile
 
@@ -40,10 +40,10 @@ class Parquet:
         )
 
     def batches(
-        self, file: DataFile, schema: pa.Schema, batch_size: int, *, projected: bool
+        self, file: DataFile, schema: pa.Schema, batch_size: int, *, projected: bool, declared: Collection[str]
     ) -> Generator[pa.RecordBatch, None, None]:
         """Decode row group after row group."""
-        del projected  # the footer was seen before
+        del projected, declared  # the footer was seen before
         with (
             format_errors(file),
             file.open_seekable() as raw,

@@ -6,11 +6,12 @@ import glob
 import hashlib
 from contextlib import contextmanager
 from dataclasses import dataclass
+from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, cast
 
 from smkit.errors import ConfigError, SourceError, SourceFormatError, SourceNotFound
-from smkit.sources._formats import FORMATS, check_column_types, check_format, format_of
+from smkit.sources._formats import FORMATS, check_column_types, check_csv, check_format, format_of, make_format
 from smkit.sources._multifile import open_files
 from smkit.sources.base import Stream, StreamedSource
 
@@ -18,6 +19,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
 
     import pyarrow as pa
+
+    from smkit.sources._csv_text import CsvOptions
 
 
 @dataclass(frozen=True)
@@ -55,9 +58,12 @@ class FileSource(StreamedSource):
         column_types: Types that inference from the first rows would get wrong, as pyarrow types or their names:
             `{"zip": "string"}`.
         columns: The columns to read, in this order; default: all.
+        delimiter: What separates the values of CSV: one ASCII character, such as `";"` or a tab.
+        encoding: The encoding of CSV, a name that Python knows: `"gb18030"`, `"latin-1"`, `"utf-16"`.
 
     Raises:
-        ConfigError: `format`, `columns` or a column type is none.
+        ConfigError: `path` is none, `format`, `columns`, a column type, `delimiter` or `encoding` is none, or one of
+            the last two is given for another format.
     """
 
     def __init__(
@@ -67,11 +73,14 @@ class FileSource(StreamedSource):
         format: str | None = None,  # noqa: A002 - the word that pandas and pyarrow use
         column_types: Mapping[str, pa.DataType | str] | None = None,
         columns: Sequence[str] | None = None,
+        delimiter: str = ",",
+        encoding: str = "utf-8",
     ) -> None:
-        self._path = Path(path).expanduser()
+        self._path = _check_path(path)
         self._format = check_format(format)
         self._column_types = check_column_types(column_types)
         self._columns = check_columns(columns)
+        self._csv = check_csv(delimiter, encoding, self._format)
 
     def __repr__(self) -> str:
         return f"FileSource({str(self._path)!r})"
@@ -84,11 +93,12 @@ class FileSource(StreamedSource):
             SourceError: A file cannot be read.
         """
         files = self._files()
+        format_ = one_format(self._format, files)
         return {
             "type": "file",
             "path": self._path.as_posix(),
-            "format": one_format(self._format, files),
-            **options(self._columns, self._column_types),
+            "format": format_,
+            **options(self._columns, self._column_types, self._csv if format_ == "csv" else None),
             "files": [{"name": file.name, **_digest(file)} for file in files],
         }
 
@@ -97,7 +107,7 @@ class FileSource(StreamedSource):
         files = self._files()
         yield open_files(
             files,
-            FORMATS[one_format(self._format, files)],
+            make_format(one_format(self._format, files), self._csv),
             columns=self._columns,
             column_types=self._column_types,
             batch_size=batch_size,
@@ -174,12 +184,31 @@ def check_columns(columns: Sequence[str] | None) -> list[str] | None:
     return list(columns)
 
 
-def options(columns: Sequence[str] | None, column_types: Mapping[str, pa.DataType]) -> dict[str, Any]:
-    """Return, for the lineage, what the caller asked for beside the place."""
+def options(
+    columns: Sequence[str] | None, column_types: Mapping[str, pa.DataType], csv: CsvOptions | None
+) -> dict[str, Any]:
+    """Return, for the lineage, what the caller asked for beside the place; `csv` where that is the format."""
     return {
         "columns": None if columns is None else list(columns),
         "column_types": {name: str(type_) for name, type_ in column_types.items()},
+        **({} if csv is None else {"delimiter": csv.delimiter, "encoding": csv.encoding}),
     }
+
+
+def _check_path(path: object) -> Path:
+    if isinstance(path, str) and path.lower().startswith("s3://"):
+        raise ConfigError(f"FileSource reads files of this machine, but {path!r} is in S3: use S3Source({path!r})")
+    if not isinstance(path, (str, PathLike)):
+        fix = (
+            "use FrameSource(frame)"
+            if hasattr(path, "columns")
+            else "pass a file, a folder or a glob such as 'raw/*.csv'"
+        )
+        raise ConfigError(f"FileSource needs a path, not {type(path).__name__}: {fix}")
+    try:
+        return Path(path).expanduser()
+    except RuntimeError as error:
+        raise ConfigError(f"'{path}' is no path: {error}") from None
 
 
 def _digest(file: LocalFile) -> dict[str, Any]:

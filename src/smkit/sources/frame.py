@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import hashlib
+import os
 from contextlib import nullcontext
+from os import PathLike
 from typing import TYPE_CHECKING, Any
 
 import pandas as pd
@@ -28,7 +30,7 @@ class FrameSource(StreamedSource):
     unnamed one is dropped, categories become plain values (`smkit.frames.to_arrow`).
 
     Args:
-        frame: The rows; column names must be unique strings.
+        frame: The rows; column names must be unique strings, none empty.
 
     Raises:
         ConfigError: It is no DataFrame, or a column cannot be stored; the message names the column.
@@ -36,11 +38,13 @@ class FrameSource(StreamedSource):
 
     def __init__(self, frame: pd.DataFrame) -> None:
         if not isinstance(frame, pd.DataFrame):
-            raise ConfigError(
-                f"FrameSource needs a pandas DataFrame, not {type(frame).__name__}: wrap it, as in pd.DataFrame(...)"
-            )
+            raise ConfigError(f"FrameSource needs a pandas DataFrame, not {type(frame).__name__}: {_fix(frame)}")
         # Arrow shares the memory of numpy columns, hence the copy.
         self._table = to_arrow(frame.copy(deep=True))
+        if not all(name.strip() for name in self._table.column_names):
+            raise ConfigError(
+                "a column of the frame has no name: rename it, or drop it if it is the index of an earlier frame"
+            )
         self._sha256: str | None = None
 
     def __repr__(self) -> str:
@@ -62,6 +66,14 @@ class FrameSource(StreamedSource):
             yield from self._table.to_batches(max_chunksize=batch_size)
 
         return nullcontext(Stream(self._table.schema, batches()))
+
+
+def _fix(value: object) -> str:
+    if isinstance(value, str) and value.lower().startswith("s3://"):
+        return f"use S3Source({value!r})"
+    if isinstance(value, (str, PathLike)):
+        return f"for files, use FileSource({os.fspath(value)!r})"
+    return "wrap it, as in pd.DataFrame(...)"
 
 
 def _digest(table: pa.Table) -> str:

@@ -9,8 +9,8 @@ from botocore.exceptions import ClientError
 
 from smkit.aws import split_s3_uri
 from smkit.config import Settings
-from smkit.errors import SourceNotFound
-from smkit.sources._formats import FORMATS, check_column_types, check_format
+from smkit.errors import ConfigError, SourceNotFound
+from smkit.sources._formats import check_column_types, check_csv, check_format, make_format
 from smkit.sources._multifile import open_files
 from smkit.sources._s3_object import S3Object, s3_errors
 from smkit.sources.base import Stream, StreamedSource
@@ -35,10 +35,13 @@ class S3Source(StreamedSource):
         column_types: Types that inference from the first rows would get wrong, as pyarrow types or their names:
             `{"zip": "string"}`.
         columns: The columns to read, in this order; default: all.
+        delimiter: What separates the values of CSV: one ASCII character, such as `";"` or a tab.
+        encoding: The encoding of CSV, a name that Python knows: `"gb18030"`, `"latin-1"`, `"utf-16"`.
         settings: Region and credentials; default: `Settings()`, made on the first read.
 
     Raises:
-        ConfigError: `uri` is not one of S3, or `format`, `columns` or a column type is none.
+        ConfigError: `uri` is not one of S3, `format`, `columns`, a column type, `delimiter` or `encoding` is none, or
+            one of the last two is given for another format.
     """
 
     def __init__(
@@ -48,13 +51,19 @@ class S3Source(StreamedSource):
         format: str | None = None,  # noqa: A002 - the word that pandas and pyarrow use
         column_types: Mapping[str, pa.DataType | str] | None = None,
         columns: Sequence[str] | None = None,
+        delimiter: str = ",",
+        encoding: str = "utf-8",
         settings: Settings | None = None,
     ) -> None:
+        if not isinstance(uri, str):
+            fix = "FrameSource(frame)" if hasattr(uri, "columns") else "FileSource(path) for files of this machine"
+            raise ConfigError(f"S3Source needs a URI such as 's3://bucket/key', not {type(uri).__name__}: use {fix}")
         self._bucket, self._key = split_s3_uri(uri)
         self._uri = uri
         self._format = check_format(format)
         self._column_types = check_column_types(column_types)
         self._columns = check_columns(columns)
+        self._csv = check_csv(delimiter, encoding, self._format)
         self._settings = settings
 
     def __repr__(self) -> str:
@@ -68,11 +77,12 @@ class S3Source(StreamedSource):
             SourceError: S3 refused.
         """
         objects = self._objects()
+        format_ = one_format(self._format, objects)
         return {
             "type": "s3",
             "uri": self._uri,
-            "format": one_format(self._format, objects),
-            **options(self._columns, self._column_types),
+            "format": format_,
+            **options(self._columns, self._column_types, self._csv if format_ == "csv" else None),
             "objects": [{"key": found.key, "size": found.size, "etag": found.etag} for found in objects],
         }
 
@@ -81,7 +91,7 @@ class S3Source(StreamedSource):
         objects = self._objects()
         yield open_files(
             objects,
-            FORMATS[one_format(self._format, objects)],
+            make_format(one_format(self._format, objects), self._csv),
             columns=self._columns,
             column_types=self._column_types,
             batch_size=batch_size,
