@@ -135,6 +135,14 @@ class ObjectNotFound(StorageError, FileNotFoundError):
     """No object has this key."""
 
 
+class StoreUnreachable(StorageError, ConnectionError):
+    """The object store did not answer: no network, no such host, a refused or dropped connection."""
+
+
+class OfflineWarning(UserWarning):
+    """The store cannot be reached, and a version that was read from it before is used."""
+
+
 class IntegrityError(SmkitError, ValueError):
     """Stored bytes are not the bytes that were published."""
 
@@ -219,8 +227,24 @@ class PickleNotAllowed(ModelError):
     """Loading would unpickle, which runs code from the file, and the caller did not allow it."""
 
 
+class UntrustedTypes(ModelError):
+    """A skops file holds types that neither skops nor the caller trusts.
+
+    Attributes:
+        types: Their full names.
+    """
+
+    def __init__(self, message: str, *, types: tuple[str, ...] = ()) -> None:
+        super().__init__(message)
+        self.types = types
+
+
 class EnvironmentMismatch(ModelError):
     """With `strict=True`: the model was trained under other versions of Python or scikit-learn."""
+
+
+class SameContentWarning(UserWarning):
+    """A version that holds the same files was returned, and what else was given was not published."""
 
 
 class EnvironmentMismatchWarning(UserWarning):

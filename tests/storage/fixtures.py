@@ -123,3 +123,4 @@ def no_backoff(monkeypatch: pytest.MonkeyPatch) -> None:
     instant = types.SimpleNamespace(sleep=lambda seconds: None)
     monkeypatch.setattr("botocore.endpoint.time", instant)
     monkeypatch.setattr("smkit.storage.s3.time", instant)
+    monkeypatch.setattr("smkit.storage.s3_reading.time", instant)

@@ -1,32 +1,51 @@
 """Kill a process with SIGKILL at its first step, its second, and so on, until it runs to its end.
 
-Usage: `crasher.py <root> <publish|promote|prune> <operations|system-calls>`. Each try has its own store, `<root>/<k>`,
-and its own child process. Prints how many tries were killed. A step is the moment before an operation of the store, or
-before a system call that changes the file system; the last one is the moment before the caller hears of success.
+Usage: `crasher.py <root> <publish|promote|rollback|prune|gc> <operations|system-calls>`. Each try has its own store,
+`<root>/<k>`, and its own child process. Prints how many tries were killed. A step is the moment before an operation of
+the store, or before a system call that changes the file system; the last one is the moment before the caller hears of
+success.
 """
 
 from __future__ import annotations
 
+import io
 import os
 import signal
 import sys
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from smkit.storage import FolderStore, ObjectStore
+from smkit.versioning import segments
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from smkit.versioning import VersionLog
 
-from tests.versioning.helpers import HookedStore, open_log, publish
+from tests.versioning.helpers import HookedStore, collect_all, open_log, publish
 
-CHANGES = {"os.link", "os.rename", "os.remove", "os.mkdir", "os.rmdir"}
+CHANGES = {"os.link", "os.rename", "os.remove", "os.mkdir", "os.rmdir", "os.utime", "shutil.rmtree"}
 ACTIONS: dict[str, Callable[[VersionLog], object]] = {
     "publish": lambda log: publish(log, {"a.bin": b"third", "deep/b.bin": b"more"}, reuse="any"),
     "promote": lambda log: log.aliases.promote("houses", 2, "production"),
+    "rollback": lambda log: log.aliases.rollback("houses", "production", why="wrong currency"),
     "prune": lambda log: log.prune("houses", 2),
+    "gc": collect_all,
 }
+#: Publish ids of publishes that died, for the collector.
+DEAD = ("d" * 32, "e" * 32)
+
+
+def prepare_gc(log: VersionLog, plain: ObjectStore) -> None:
+    for publish_id in DEAD:
+        for path in ("a.bin", "deep/b.bin"):
+            plain.upload(f"models/houses/data/{publish_id}/{path}", io.BytesIO(b"unfinished"))
+    pruned = publish(log, "third").manifest
+    log.prune("houses", 3)
+    plain.upload(pruned.key_of("model.bin"), io.BytesIO(b"the prune died before it came to this"))
+    if isinstance(plain, FolderStore):
+        (Path(plain.uri) / "models/houses/versions/.smkit-tmp-1").write_bytes(b"the writer died")
 
 
 class Countdown:
@@ -61,12 +80,18 @@ def opener_of(root: str) -> Callable[[int], ObjectStore]:
 
 
 def child(plain: ObjectStore, action: str, mode: str, steps: int) -> None:
+    # The third version completes a segment.
+    segments.SIZES = (6, 3)
     countdown = Countdown(steps)
     store: ObjectStore = HookedStore(plain, countdown.step if mode == "operations" else lambda *_: None)
     log = open_log(store)
     publish(log, "first")
     publish(log, {"a.bin": b"second", "b.bin": b"of two files"})
     log.aliases.promote("houses", 1, "production")
+    if action == "rollback":
+        log.aliases.promote("houses", 2, "production")
+    if action == "gc":
+        prepare_gc(log, plain)
     if mode == "system-calls":
         sys.addaudithook(countdown.audit)
     countdown.armed = True

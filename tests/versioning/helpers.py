@@ -3,21 +3,26 @@
 from __future__ import annotations
 
 import io
+from collections import Counter
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 from smkit.errors import IntegrityError
-from smkit.storage.base import Digest, ObjectInfo, ObjectStore, digest_of
+from smkit.storage import FolderStore
+from smkit.storage.base import Digest, ObjectInfo, ObjectStore, SweepableStore, digest_of
 from smkit.versioning import Manifest, PendingFile, VersionLog
+from smkit.versioning.maintenance import Orphan, check, collect, find_orphans
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping
     from pathlib import Path
 
+    from smkit.storage.base import Leftover
     from smkit.versioning.versions import Published, Reuse
 
 
-def open_log(store: ObjectStore) -> VersionLog:
-    return VersionLog(store, "models", "model")
+def open_log(store: ObjectStore, *summary_keys: str) -> VersionLog:
+    return VersionLog(store, "models", "model", summary_keys=summary_keys)
 
 
 def pending(files: Mapping[str, bytes], *, known: bool = False) -> list[PendingFile]:
@@ -70,9 +75,47 @@ def check_everything(log: VersionLog) -> None:
             log.aliases.current(name, alias)
 
 
+def collect_all(log: VersionLog, name: str = "houses", *, older_than: timedelta = timedelta(0)) -> list[Orphan]:
+    """Find and collect the orphans of a name; nobody may be publishing."""
+    orphans = find_orphans(log, name, older_than=older_than)
+    for orphan in orphans:
+        collect(log, orphan)
+    return orphans
+
+
+def check_healthy(log: VersionLog, name: str = "houses") -> None:
+    """Read all that the log holds, and see that nothing is damaged and no orphan survives a collection."""
+    check_everything(log)
+    collect_all(log, name)
+    assert find_orphans(log, name, older_than=timedelta(0)) == []
+    assert [str(damage) for damage in check(log, name, read_files=True)] == []
+    live = {log.manifest(name, number).publish_id for number in log.versions(name) if log.manifest(name, number).files}
+    prefix = f"{log.kind}/{name}/data/"
+    assert {info.key[len(prefix) :].partition("/")[0] for info in log.store.scan(prefix)} == live
+
+
 def data_folders(root: Path, name: str = "houses") -> set[str]:
     """The publish ids that have files, in a folder store."""
     return {path.name for path in (root / "models" / name / "data").glob("*")}
+
+
+class CountingStore(FolderStore):
+    """A folder that counts the operations, by operation and by the kind of the key."""
+
+    def __init__(self, root: Path) -> None:
+        super().__init__(root)
+        self.counts: Counter[tuple[str, str]] = Counter()
+
+    def _count(self, operation: str, key: str) -> None:
+        self.counts[operation, key.split("/")[2]] += 1
+
+    def get(self, key: str, *, max_bytes: int) -> bytes:
+        self._count("get", key)
+        return super().get(key, max_bytes=max_bytes)
+
+    def scan(self, prefix: str = "", *, limit: int | None = None) -> Iterator[ObjectInfo]:
+        self._count("scan", prefix)
+        return super().scan(prefix, limit=limit)
 
 
 class HookedStore:
@@ -136,3 +179,16 @@ class HookedStore:
             self._before("delete", key)
             self._store.delete([key])
             self._after("delete", key)
+
+    def leftovers(self, prefix: str = "") -> Iterator[Leftover]:
+        self._before("leftovers", prefix)
+        assert isinstance(self._store, SweepableStore)
+        found = list(self._store.leftovers(prefix))
+        self._after("leftovers", prefix)
+        return iter(found)
+
+    def sweep(self, leftover: Leftover) -> None:
+        self._before("sweep", leftover.key)
+        assert isinstance(self._store, SweepableStore)
+        self._store.sweep(leftover)
+        self._after("sweep", leftover.key)

@@ -7,11 +7,12 @@ from __future__ import annotations
 
 import sys
 
-from smkit.storage import FolderStore
+from smkit import Settings
+from smkit.storage import open_store
 from tests.versioning.helpers import open_log, publish
 
 root, name, count = sys.argv[1:]
-log = open_log(FolderStore(root))
+log = open_log(open_store(Settings(root=root)))
 print("ready", flush=True)
 sys.stdin.readline()
 for turn in range(int(count)):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
 import os
 import subprocess
@@ -13,7 +14,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from smkit.errors import IntegrityError, ObjectNotFound, StorageError
-from smkit.versioning.reading import cache_folder, copy, copy_all, fetch
+from smkit.versioning.cache import cache_folder
+from smkit.versioning.reading import copy, copy_all, open_verified
 from tests.faulty_proxy import CutBody, FaultyProxy
 from tests.versioning.helpers import open_log, publish
 
@@ -22,7 +24,7 @@ if TYPE_CHECKING:
 
     from smkit.storage import FolderStore, ObjectStore
     from smkit.storage.s3 import S3Store
-    from smkit.versioning import Manifest, VersionLog
+    from smkit.versioning import Manifest, StoredFile, VersionLog
 
 FILES = {"train/a.bin": b"aaa", "train/b.bin": b"b" * 3_000_000, "test/a.bin": b"", "test/deep/c.bin": b"ccc"}
 
@@ -52,7 +54,14 @@ def damage(log: VersionLog, manifest: Manifest, path: str, data: bytes = b"other
     log.store.upload(manifest.key_of(path), io.BytesIO(data))
 
 
-# --- fetch ------------------------------------------------------------------------------------------------------
+def fetch(store: ObjectStore, manifest: Manifest, file: StoredFile) -> Path:
+    """Read a file through; return where it lies on this machine."""
+    with open_verified(store, manifest, file) as stream:
+        assert hashlib.sha256(stream.read()).hexdigest() == file.sha256
+    return store.local_path(manifest.key_of(file.path)) or cache_folder() / file.sha256[:2] / file.sha256
+
+
+# --- open_verified ----------------------------------------------------------------------------------------------------
 
 
 def test_a_file_is_fetched(log: VersionLog, manifest: Manifest) -> None:
@@ -192,16 +201,16 @@ from smkit import Settings
 from smkit.naming import parse_reference
 from smkit.storage import open_store
 from smkit.versioning import VersionLog
-from smkit.versioning.reading import fetch
+from smkit.versioning.cache import cache_folder
+from smkit.versioning.reading import open_verified
 
 log = VersionLog(open_store(Settings(root=sys.argv[1])), "models", "model")
 manifest = log.get(parse_reference("houses", "model"))
 for turn in range(10):
-    path = fetch(log.store, manifest, manifest.files[0])
-    try:
-        assert path.read_bytes() == b"z" * 1_000_000
-    except FileNotFoundError:
-        pass  # one of the others has just removed it
+    file = manifest.files[0]
+    with open_verified(log.store, manifest, file) as stream:
+        assert stream.read() == b"z" * 1_000_000
+    path = cache_folder() / file.sha256[:2] / file.sha256
     if turn % 3 == int(sys.argv[2]) % 3:
         path.unlink(missing_ok=True)
 print("done")

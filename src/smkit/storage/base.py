@@ -28,6 +28,31 @@ class Digest(NamedTuple):
     size: int
 
 
+class RemoteObject(NamedTuple):
+    """An object of S3 as somebody saw it: `s3://bucket/key`, and the ETag that it had, with its quotes."""
+
+    uri: str
+    etag: str
+
+
+class Leftover(NamedTuple):
+    """What a write that was killed left in a store.
+
+    Attributes:
+        key: Where it lies below the root; no key of an object.
+        upload_id: Of an unfinished upload in parts; empty for a file or folder.
+        files: How many files there are.
+        size: Their size in bytes; 0 where the store does not tell.
+        modified: When it was last written to, or begun, UTC.
+    """
+
+    key: str
+    upload_id: str
+    files: int
+    size: int
+    modified: datetime
+
+
 class ObjectStore(Protocol):
     """A flat space of keys under one root. Keys use `/`, are relative, and sort by code point.
 
@@ -84,6 +109,31 @@ class AdoptingStore(Protocol):
 
         False where the file lies on another disk: then nothing was done, and it must be uploaded.
         """
+
+
+@runtime_checkable
+class CopyingStore(Protocol):
+    """A remote store, which can copy an object that lies beside it without a download."""
+
+    def copy(self, key: str, source: RemoteObject, size: int) -> Digest | None:
+        """Copy an object of `size` bytes under a key; return the digest of what lies there then.
+
+        None where the copy is refused: then nothing was done, and it must be uploaded.
+
+        Raises:
+            IntegrityError: The source has another ETag by now.
+        """
+
+
+@runtime_checkable
+class SweepableStore(Protocol):
+    """A store where writes that were killed leave something that no listing shows."""
+
+    def leftovers(self, prefix: str = "") -> Iterator[Leftover]:
+        """Yield what lies under a folder; some of it may belong to a write that is under way."""
+
+    def sweep(self, leftover: Leftover) -> None:
+        """Remove it; what is gone already is no error."""
 
 
 #: Names that begin so are a store's own, such as temporary files: no key may have one, and no listing shows one.

@@ -12,19 +12,23 @@ import errno
 import io
 import itertools
 import os
+import shutil
+import stat
 import uuid
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, cast
 
 from smkit.errors import ObjectNotFound, StorageError
-from smkit.storage.base import RESERVED, Digest, HashingReader, ObjectInfo, check_key, check_prefix, is_key
+from smkit.storage.base import RESERVED, Digest, HashingReader, Leftover, ObjectInfo, check_key, check_prefix, is_key
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 
 _CHUNK = 1 << 20
 _TEMPORARY = f"{RESERVED}tmp-"
+#: A file that is being written, and a folder where a build collects its parts.
+_TEMPORARIES = (_TEMPORARY, f"{RESERVED}build-")
 #: Each try loses only to a deleter that tidies the folder away in that very moment.
 _OPEN_ATTEMPTS = 100
 #: What a file system without hard links answers; EMLINK where it allows one link, which the file has already.
@@ -98,6 +102,8 @@ class FolderStore:
         """Move a file under a key, replacing an object that has it; False where it lies on another disk."""
         target = self._root / check_key(key)
         try:
+            # As of a file that was just uploaded: a collector must not take it for one that has waited for a week.
+            os.utime(path)
             with path.open("rb") as file:
                 os.fsync(file.fileno())
             self._move(path, target)
@@ -112,7 +118,7 @@ class FolderStore:
         """Rename; a deleter may remove the target's folder, while it is empty, between the two steps."""
         self._make_root()
         for _ in range(_OPEN_ATTEMPTS):
-            target.parent.mkdir(parents=True, exist_ok=True)
+            _make_folders(target.parent)
             try:
                 path.replace(target)
             except FileNotFoundError:
@@ -171,6 +177,49 @@ class FolderStore:
         for folder in sorted(folders, key=lambda path: len(path.parts), reverse=True):
             self._remove_empty(folder)
 
+    def leftovers(self, prefix: str = "") -> Iterator[Leftover]:
+        """Yield the temporary files and folders under a folder; those of a write that is under way are among them."""
+        folder, _, _ = check_prefix(prefix).rpartition("/")
+        for parent, folders, names in os.walk(self._root / folder):
+            for name in [name for name in (*folders, *names) if name.startswith(_TEMPORARIES)]:
+                path = Path(parent, name)
+                # Its writer may have finished since it was listed.
+                with contextlib.suppress(FileNotFoundError):
+                    yield self._leftover(path)
+            # What lies in a temporary folder is counted with it.
+            folders[:] = sorted(name for name in folders if is_key(name))
+
+    def _leftover(self, path: Path) -> Leftover:
+        files = [path, *path.rglob("*")] if path.is_dir() and not path.is_symlink() else [path]
+        found = [file.lstat() for file in files]
+        regular = [status for status in found if not stat.S_ISDIR(status.st_mode)]
+        return Leftover(
+            path.relative_to(self._root).as_posix(),
+            "",
+            len(regular),
+            sum(status.st_size for status in regular),
+            datetime.fromtimestamp(max(status.st_mtime for status in found), tz=timezone.utc),
+        )
+
+    def sweep(self, leftover: Leftover) -> None:
+        """Remove a temporary file or folder; one that is gone already is no error."""
+        folder, _, name = leftover.key.rpartition("/")
+        if folder:
+            check_key(folder)
+        if not name.startswith(_TEMPORARIES):
+            raise StorageError(f"{leftover.key!r} is no temporary file of a store")
+        path = self._root / folder / name
+        try:
+            if path.is_dir() and not path.is_symlink():
+                shutil.rmtree(path)
+            else:
+                path.unlink(missing_ok=True)
+        except FileNotFoundError:
+            return
+        except OSError as error:
+            raise _storage_error(error, "delete", path) from error
+        self._remove_empty(path.parent)
+
     def _remove_empty(self, folder: Path) -> None:
         while folder != self._root and self._root in folder.parents:
             # Not empty, or gone already, or made anew by a writer: all of them mean that there is nothing to tidy.
@@ -206,7 +255,7 @@ class FolderStore:
         self._make_root()
         for _ in range(_OPEN_ATTEMPTS):
             with contextlib.suppress(FileNotFoundError):
-                path.parent.mkdir(parents=True, exist_ok=True)
+                _make_folders(path.parent)
                 return path.open("xb")
         return path.open("xb")
 
@@ -271,6 +320,18 @@ class _ObjectFile(io.FileIO):
             return super().readall()
         except OSError as error:
             raise _storage_error(error, "read", self._path) from error
+
+
+def _make_folders(folder: Path) -> None:
+    """Make a folder and those above it.
+
+    A deleter may take away what pathlib has just found to exist, which it then takes for a file: so try again.
+    """
+    for _ in range(_OPEN_ATTEMPTS):
+        with contextlib.suppress(FileExistsError, FileNotFoundError):
+            folder.mkdir(parents=True, exist_ok=True)
+            return
+    folder.mkdir(parents=True, exist_ok=True)
 
 
 def _sync_folder(path: Path) -> None:

@@ -15,18 +15,33 @@ import random
 import time
 from typing import TYPE_CHECKING, Any, BinaryIO, cast
 
+from botocore.exceptions import ConnectionError as BotoConnectionError
+from botocore.exceptions import HTTPClientError
+
 from smkit.aws import split_s3_uri
 from smkit.aws_errors import AWS_ERRORS, NOT_FOUND_CODES, error_code, explain_aws_error
-from smkit.errors import ObjectNotFound, StorageError
-from smkit.storage.base import RESERVED, Digest, HashingReader, ObjectInfo, check_key, check_prefix, is_key
+from smkit.errors import IntegrityError, ObjectNotFound, StorageError, StoreUnreachable
+from smkit.storage.base import (
+    RESERVED,
+    Digest,
+    HashingReader,
+    Leftover,
+    ObjectInfo,
+    check_key,
+    check_prefix,
+    digest_of,
+    is_key,
+)
+from smkit.storage.s3_reading import ResumingStream
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
     from pathlib import Path
 
+    from smkit.storage.base import RemoteObject
+
 _PROBE = f"{RESERVED}probe"
 _CONFLICT_ATTEMPTS = 12
-_READ_ATTEMPTS = 5
 _DELETE_BATCH = 1000  # the most that DeleteObjects takes
 _LIST_PAGE = 1000  # the most that ListObjectsV2 gives
 # https://docs.aws.amazon.com/AmazonS3/latest/userguide/qfacts.html: at most 10,000 parts. A stream whose length is not
@@ -125,6 +140,48 @@ class S3Store:
             raise self._error(error, "write", key) from error
         return reader.digest()
 
+    def copy(self, key: str, source: RemoteObject, size: int) -> Digest | None:
+        """Copy an object of `size` bytes within S3; None where that is refused. See `CopyingStore`."""
+        from smkit.storage.s3_copying import SourceChanged, copy_object
+
+        try:
+            copied, sha256 = copy_object(self._client(), self._at(key), source, size, self._encryption)
+        except SourceChanged:
+            raise IntegrityError(
+                f"{source.uri} changed since it was looked at: it no longer has the ETag {source.etag}; publish what "
+                f"is there now, or find out who wrote it"
+            ) from None
+        except AWS_ERRORS as error:
+            raise self._error(error, f"copy {source.uri} to", key) from error
+        if not copied:
+            return None
+        if sha256 is not None:
+            return Digest(sha256, size)
+        # S3 does not tell the SHA-256 of what was copied in parts, nor does every other server: read the copy.
+        with self.open(key) as stream:
+            return digest_of(stream)
+
+    def leftovers(self, prefix: str = "") -> Iterator[Leftover]:
+        """Yield the uploads in parts under a folder that are not finished; S3 keeps and bills their parts."""
+        check_prefix(prefix)
+        paginator = self._client().get_paginator("list_multipart_uploads")
+        try:
+            for page in paginator.paginate(Bucket=self._bucket, Prefix=self._prefix + prefix):
+                for upload in page.get("Uploads", ()):
+                    key = upload["Key"].removeprefix(self._prefix)
+                    if is_key(key):
+                        yield Leftover(key, upload["UploadId"], 1, 0, upload["Initiated"])
+        except AWS_ERRORS as error:
+            raise self._error(error, "list the unfinished uploads of", prefix) from error
+
+    def sweep(self, leftover: Leftover) -> None:
+        """Abort an unfinished upload; S3 deletes its parts."""
+        try:
+            self._client().abort_multipart_upload(**self._at(leftover.key), UploadId=leftover.upload_id)
+        except AWS_ERRORS as error:
+            if error_code(error) != "NoSuchUpload":
+                raise self._error(error, "abort the upload of", leftover.key) from error
+
     def get(self, key: str, *, max_bytes: int) -> bytes:
         """Read a small object whole; one larger than `max_bytes` is a `StorageError`."""
         with self.open(key) as stream:
@@ -142,7 +199,7 @@ class S3Store:
             except AWS_ERRORS as error:
                 raise self._error(error, "read", key) from error
 
-        return cast("BinaryIO", io.BufferedReader(_ResumingStream(self._name(key), request), buffer_size=1 << 20))
+        return cast("BinaryIO", io.BufferedReader(ResumingStream(self._name(key), request), buffer_size=1 << 20))
 
     def scan(self, prefix: str = "", *, limit: int | None = None) -> Iterator[ObjectInfo]:
         """Yield the objects whose keys start with `prefix`, in the order of their keys, at most `limit`."""
@@ -199,7 +256,8 @@ class S3Store:
     def _error(self, error: Exception, action: str, key: str) -> StorageError:
         if error_code(error) in NOT_FOUND_CODES:
             return ObjectNotFound(errno.ENOENT, "no such object", self._name(key))
-        return StorageError(explain_aws_error(error, f"{action} {self._name(key)}"))
+        kind = StoreUnreachable if isinstance(error, (HTTPClientError, BotoConnectionError)) else StorageError
+        return kind(explain_aws_error(error, f"{action} {self._name(key)}"))
 
 
 def _part_bytes(source: BinaryIO) -> int:
@@ -213,70 +271,3 @@ def _part_bytes(source: BinaryIO) -> int:
     except OSError as error:
         raise StorageError(error.errno, f"cannot read what is to be stored: {error.strerror or error}") from error
     return max(_PART_BYTES, -(-left // _MAX_PARTS))
-
-
-class _ResumingStream(io.RawIOBase):
-    """The bytes of one object. A dropped connection is resumed with a range, on the same ETag only."""
-
-    def __init__(self, name: str, request: Callable[..., dict[str, Any]]) -> None:
-        self._name = name
-        self._request = request
-        self._position = 0
-        self._body: Any = None
-        answer = request()
-        self._etag = answer["ETag"]
-        self._size = int(answer["ContentLength"])
-        self._body = answer["Body"]
-
-    def readable(self) -> bool:
-        return True
-
-    def readinto(self, buffer: Any) -> int:
-        from botocore.exceptions import IncompleteReadError, ReadTimeoutError, ResponseStreamingError
-        from urllib3.exceptions import HTTPError
-
-        dropped = (IncompleteReadError, ReadTimeoutError, ResponseStreamingError, HTTPError, ConnectionError)
-        problem: Exception | None = None
-        for attempt in range(_READ_ATTEMPTS):
-            if self._position >= self._size:
-                return 0
-            if attempt:
-                time.sleep(0.05 * 2**attempt)
-            try:
-                if self._body is None:
-                    self._body = self._resume()
-                data = self._body.read(len(buffer))
-            except dropped as error:
-                problem = error
-                data = b""
-            if data:
-                buffer[: len(data)] = data
-                self._position += len(data)
-                return len(data)
-            # An early end without an error is a dropped connection too: ask for the rest.
-            self._drop_body()
-        cause = f": {problem}" if problem else ""
-        raise StorageError(
-            f"cannot read {self._name}: the connection kept dropping after {self._position:,} of {self._size:,} "
-            f"bytes{cause}; try again"
-        ) from problem
-
-    def _resume(self) -> Any:
-        answer = self._request(Range=f"bytes={self._position}-", IfMatch=self._etag)
-        part = f"bytes {self._position}-{self._size - 1}/{self._size}"
-        if answer.get("ContentRange") != part:
-            answer["Body"].close()
-            raise StorageError(
-                f"cannot read {self._name}: the connection dropped, and asked for the rest the server sent "
-                f"{answer.get('ContentRange') or 'the whole object'} instead of {part}; try again"
-            )
-        return answer["Body"]
-
-    def _drop_body(self) -> None:
-        if self._body is not None:
-            self._body.close()
-            self._body = None
-
-    def close(self) -> None:
-        self._drop_body()
-        super().close()

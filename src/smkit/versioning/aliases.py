@@ -34,6 +34,10 @@ if TYPE_CHECKING:
     from smkit.versioning.pruning import PruneLog
 
 
+#: How the reason of a move begins that takes back the one before it, which nobody was told had happened.
+_TAKEN_BACK = "taken back: "
+
+
 @dataclass(frozen=True)
 class AliasRecord:
     """One move of an alias.
@@ -112,16 +116,18 @@ class AliasLog:
             IntegrityError: One was changed.
         """
         newest = self._newest(name, check_alias(alias))
-        moves = [newest] if newest else []
-        while moves and moves[-1].generation > 1:
-            generation = moves[-1].generation - 1
+        return tuple(self._moves(name, alias, newest)) if newest else ()
+
+    def _moves(self, name: str, alias: str, newest: AliasRecord) -> Iterator[AliasRecord]:
+        """Yield a move and those before it, newest first; each is read when it is asked for."""
+        yield newest
+        for generation in range(newest.generation - 1, 0, -1):
             before = self._at(name, alias, generation)
             if before is None:
                 raise IntegrityError(
                     f"{self._store.uri}/{self._key(name, alias, generation)} is missing: moves are never deleted"
                 )
-            moves.append(before)
-        return tuple(moves)
+            yield before
 
     def promote(
         self, name: str, version: int, alias: str, *, why: str = "", expected: int | EllipsisType | None = ...
@@ -148,18 +154,71 @@ class AliasLog:
         self._must_stay(name, version)
         saw = before.version if before else None
         if expected is not ... and expected != saw:
-            raise self._conflict(name, alias, version, expected, before)
+            raise self._conflict(name, alias, f"moved to {_named(name, version)}", expected, before)
         if before is not None and saw == version:
             return before
         record = _move((newest.generation if newest else 0) + 1, version, saw, why)
+        return self._move_on(name, alias, record, version)
+
+    def rollback(
+        self, name: str, alias: str, *, why: str = "", expected: int | EllipsisType | None = ...
+    ) -> AliasRecord:
+        """Let an alias name again what it named before: the last other version in its history that was not pruned.
+
+        So a second rollback goes forward again.
+
+        Args:
+            name: The name.
+            alias: The alias.
+            why: For the history.
+            expected: The version that the caller believes the alias to name; `...` for whatever it names when this call
+                reads it.
+
+        Raises:
+            AliasConflict: It names another version, or somebody else moved it during this call.
+            VersionNotFound: It named no other version that is left, or that one is being pruned.
+            IntegrityError: The version's manifest, or the history, was changed.
+            StorageError: The store failed. The alias may have been moved all the same.
+        """
+        newest = self._newest(name, check_alias(alias))
+        now = self.current(name, alias)
+        saw = now.version if now else None
+        if expected is not ... and expected != saw:
+            raise self._conflict(name, alias, "rolled back", expected, now)
+        if newest is None or saw is None:
+            raise VersionNotFound(f"alias {alias!r} of {self._what} {name!r} cannot be rolled back: it names nothing")
+        target = self._last_other(name, alias, newest, saw)
+        self._must_stay(name, target)
+        return self._move_on(name, alias, _move(newest.generation + 1, target, saw, why), target)
+
+    def _last_other(self, name: str, alias: str, newest: AliasRecord, now: int) -> int:
+        """Return what an alias named last that is not what it names now and was not pruned."""
+        pruned = set()
+        later: AliasRecord | None = None
+        for move in self._moves(name, alias, newest):
+            undone = later is not None and later.why.startswith(_TAKEN_BACK) and later.saw == move.version
+            later = move
+            if move.version in {None, now} or undone:
+                continue
+            if self._prunes.tombstone(name, move.version) is None:
+                return move.version
+            pruned.add(move.version)
+        gone = f"; {', '.join(f'{name}@{number}' for number in sorted(pruned))} was pruned" if pruned else ""
+        raise VersionNotFound(
+            f"alias {alias!r} of {self._what} {name!r} cannot be rolled back: before {name}@{now} it named nothing "
+            f"that is left{gone}; promote another version instead"
+        )
+
+    def _move_on(self, name: str, alias: str, record: AliasRecord, version: int) -> AliasRecord:
+        """Append a move to a version, and take it back where the version is being pruned."""
         self._append(name, alias, record)
         try:
             self._must_stay(name, version)
         except VersionNotFound:
             # Somebody who moved the alias on since has seen this move; then there is nothing to take back.
             with contextlib.suppress(AliasConflict):
-                undo = f"taken back: {name}@{version} was being pruned"
-                self._append(name, alias, _move(record.generation + 1, saw, version, undo))
+                undo = f"{_TAKEN_BACK}{name}@{version} was being pruned"
+                self._append(name, alias, _move(record.generation + 1, record.saw, version, undo))
             raise
         return record
 
@@ -179,10 +238,10 @@ class AliasLog:
         if not put_record(self._store, self._key(name, alias, record.generation), data):
             winner = self._at(name, alias, record.generation)
             if winner is None or winner.nonce != record.nonce:
-                raise self._conflict(name, alias, record.version, record.saw, winner)
+                raise self._conflict(name, alias, f"moved to {_named(name, record.version)}", record.saw, winner)
 
     def _conflict(
-        self, name: str, alias: str, version: int | None, expected: int | None, actual: AliasRecord | None
+        self, name: str, alias: str, action: str, expected: int | None, actual: AliasRecord | None
     ) -> AliasConflict:
         if actual is None:
             now = "it names nothing"
@@ -190,7 +249,7 @@ class AliasLog:
             why = f" ({actual.why})" if actual.why else ""
             now = f"{actual.by} moved it to {_named(name, actual.version)} at {actual.at}{why}"
         return AliasConflict(
-            f"alias {alias!r} was not moved to {_named(name, version)}: it was expected to name "
+            f"alias {alias!r} was not {action}: it was expected to name "
             f"{_named(name, expected)}, but {now}; look at it and promote again",
             alias=alias,
             expected=expected,

@@ -4,71 +4,98 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-import os
 import shutil
+import tempfile
 import uuid
-from pathlib import Path
-from typing import TYPE_CHECKING, BinaryIO
+from typing import TYPE_CHECKING, BinaryIO, cast
 
 from smkit.errors import IntegrityError, StorageError
 from smkit.storage.base import RESERVED
+from smkit.versioning.cache import CACHE_BYTES, cache_folder, evict, temporary_in, touch
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 
     from smkit.storage.base import ObjectStore
     from smkit.versioning.manifest import Manifest, StoredFile
 
-_CHUNK = 1 << 20
+#: Larger pieces fall out of the processor's cache between reading and hashing.
+_CHUNK = 1 << 18
 
 
-def cache_folder() -> Path:
-    """Return where files of remote stores are kept: `$XDG_CACHE_HOME/smkit`, by default `~/.cache/smkit`.
+def open_verified(
+    store: ObjectStore, manifest: Manifest, file: StoredFile, *, max_bytes: int = CACHE_BYTES
+) -> BinaryIO:
+    """Open a file of a version as a stream that can seek, at its start; its bytes were checked through this handle.
 
-    Raises:
-        StorageError: The user has no home folder and the variable is not set.
-    """
-    base = Path(os.environ.get("XDG_CACHE_HOME", ""))
-    if not base.is_absolute():  # "All paths must be absolute": the XDG Base Directory Specification
-        try:
-            base = Path.home() / ".cache"
-        except RuntimeError:
-            raise StorageError(
-                "there is no home folder to keep a cache in; set XDG_CACHE_HOME to a folder that can be written to"
-            ) from None
-    return base / "smkit" / "objects"
+    A file of a folder store is read where it lies. One of S3 is downloaded into a cache by digest, which is checked
+    again on every use, or, where it is larger than the cache may be, into a temporary file without a name.
 
-
-def fetch(store: ObjectStore, manifest: Manifest, file: StoredFile) -> Path:
-    """Return a local file that holds the published bytes. Do not change it: others read it too.
-
-    A file of a folder store is checked where it lies; one of S3 is downloaded into a cache by digest, which is checked
-    again on every use.
+    Args:
+        store: Where it lies.
+        manifest: The version.
+        file: One of its files.
+        max_bytes: How large the cache of downloads may be; what was not used for longest goes first.
 
     Raises:
         IntegrityError: The bytes are not those that were published.
         ObjectNotFound: The file is gone.
         StorageError: The store cannot be read, or the cache not be written.
     """
-    local = store.local_path(manifest.key_of(file.path))
-    if local is not None:
-        with store.open(manifest.key_of(file.path)) as stream:
-            _check(stream, None, manifest, file)
-        return local
+    if store.local_path(manifest.key_of(file.path)) is not None:
+        return _checked(store.open(manifest.key_of(file.path)), manifest, file)
     cached = cache_folder() / file.sha256[:2] / file.sha256
     # A copy that is missing, damaged or unreadable is made anew; what keeps that from working is an error there.
-    with contextlib.suppress(IntegrityError, OSError), cached.open("rb") as stream:
-        _check(stream, None, manifest, file)
-        return cached
+    with contextlib.suppress(IntegrityError, OSError):
+        stream = _checked(cached.open("rb"), manifest, file)
+        touch(cached)
+        return stream
     try:
-        copy(store, manifest, file, cached)
+        return _download(store, manifest, file, cached, max_bytes)
     except _CannotWrite as error:
         raise StorageError(
             error.errno,
             f"{error.strerror}; it is in the cache of downloads: make it writable, or set XDG_CACHE_HOME to a folder "
             f"that is",
         ) from error
-    return cached
+
+
+def _checked(stream: BinaryIO, manifest: Manifest, file: StoredFile) -> BinaryIO:
+    try:
+        _check(stream, None, manifest, file)
+        stream.seek(0)
+    except BaseException:
+        stream.close()
+        raise
+    return stream
+
+
+def _download(store: ObjectStore, manifest: Manifest, file: StoredFile, cached: Path, max_bytes: int) -> BinaryIO:
+    with store.open(manifest.key_of(file.path)) as source, contextlib.ExitStack() as undo, _writing(cached):
+        cached.parent.mkdir(parents=True, exist_ok=True)
+        if file.size > max_bytes:
+            # Beside the cache and not in the system's folder, which may lie in memory.
+            unnamed = tempfile.TemporaryFile(dir=cached.parent)  # noqa: SIM115 - it is handed out open
+            out = undo.enter_context(cast("BinaryIO", unnamed))
+            _check(source, out, manifest, file)
+        else:
+            temporary = temporary_in(cached.parent)
+            undo.callback(_remove, temporary)
+            out = undo.enter_context(temporary.open("x+b"))
+            _check(source, out, manifest, file)
+            out.flush()
+            temporary.replace(cached)
+            evict(max_bytes)
+        out.seek(0)
+        undo.pop_all()
+    return out
+
+
+def _remove(path: Path) -> None:
+    # After a failure the folder may not even be reachable; the first error is the one to tell.
+    with contextlib.suppress(OSError):
+        path.unlink(missing_ok=True)
 
 
 class _CannotWrite(StorageError):

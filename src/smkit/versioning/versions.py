@@ -1,74 +1,36 @@
-"""The log of versions of each name: publish, find, list, verify, prune."""
+"""The log of versions of each name: find, list, verify, prune; `publishing` adds to it."""
 
 from __future__ import annotations
 
-import dataclasses
-import uuid
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, BinaryIO, Literal, NamedTuple
+import warnings
+from typing import TYPE_CHECKING, Any
 
 from smkit.errors import (
-    ConfigError,
     IntegrityError,
     InvalidNameError,
     ObjectNotFound,
-    StorageError,
+    OfflineWarning,
+    StoreUnreachable,
     VersionInUse,
     VersionNotFound,
     did_you_mean,
 )
 from smkit.naming import LATEST, Reference, check_name
-from smkit.storage.base import AdoptingStore, digest_of
+from smkit.storage.base import digest_of
 from smkit.versioning.aliases import AliasLog
-from smkit.versioning.manifest import (
-    MAX_RECORD_BYTES,
-    Manifest,
-    StoredFile,
-    check_paths,
-    data_prefix,
-    digest_of_content,
-    freeze,
-    number_of,
-    record_key,
-    user_name,
-    utc_now,
-)
+from smkit.versioning.cache import ManifestCache
+from smkit.versioning.manifest import MAX_RECORD_BYTES, Manifest, StoredFile, number_of, record_key
 from smkit.versioning.pruning import PruneLog
-from smkit.versioning.records import put_record
+from smkit.versioning.publishing import PendingFile, Published, Publisher, Reuse
+from smkit.versioning.segments import SegmentLog, Summary
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping
-    from pathlib import Path
 
-    from smkit.storage.base import Digest, ObjectStore
+    from smkit.storage.base import ObjectStore
     from smkit.versioning.pruning import PruneRecord
 
-Reuse = Literal["never", "latest", "any"]
-
-
-@dataclass(frozen=True)
-class PendingFile:
-    """A file to publish.
-
-    Attributes:
-        path: Its relative path in the version.
-        open: Returns its bytes as a stream, once.
-        digest: What the bytes are, where it is known already: then identical content is found before anything is
-            uploaded, and a file that changed since is refused.
-        local: A file that holds the bytes and may be moved away: a store on the same disk takes it over unread.
-    """
-
-    path: str
-    open: Callable[[], BinaryIO]
-    digest: Digest | None = None
-    local: Path | None = None
-
-
-class Published(NamedTuple):
-    """The version that holds the content, and whether this call made it."""
-
-    manifest: Manifest
-    created: bool
+__all__ = ["PendingFile", "Published", "Reuse", "VersionLog"]
 
 
 class VersionLog:
@@ -78,14 +40,18 @@ class VersionLog:
         store: Where they lie.
         kind: `datasets` or `models`.
         what: What one of them is called in messages: `dataset`.
+        summary_keys: The members of a manifest's body that a list shows.
     """
 
-    def __init__(self, store: ObjectStore, kind: str, what: str) -> None:
+    def __init__(self, store: ObjectStore, kind: str, what: str, *, summary_keys: tuple[str, ...] = ()) -> None:
         self.store = store
         self.kind = kind
         self.what = what
         self._prunes = PruneLog(store, kind)
         self.aliases = AliasLog(store, kind, what, self._prunes, self._must_exist)
+        self.segments = SegmentLog(store, kind, summary_keys, self.manifest)
+        self._known = ManifestCache(store, kind)
+        self._publisher = Publisher(self)
 
     def names(self) -> Iterator[str]:
         """Yield the names that were ever published."""
@@ -119,121 +85,10 @@ class VersionLog:
             InvalidNameError: The name breaks the naming rule.
             ConfigError: Two files have the same path, one lies under another, or the body is not JSON or too large.
             IntegrityError: A file is not what its digest says.
-            StorageError: The store failed. No version is visible then, except where the reply to the commit itself was
-                lost and could not be asked for again.
+            StorageError: The store failed, or the files took longer to upload than six days. No version is visible
+                then, except where the reply to the commit itself was lost and could not be asked for again.
         """
-        check_name(name, self.what)
-        pending = tuple(sorted(files, key=lambda file: file.path))
-        check_paths(file.path for file in pending)
-        known = tuple(
-            StoredFile(file.path, file.digest.size, file.digest.sha256) for file in pending if file.digest is not None
-        )
-        searched = 0
-        if len(known) == len(pending):
-            top = self.top(name)
-            if same := self._find(name, digest_of_content(known, content), reuse):
-                return Published(same, created=False)
-            searched = top
-
-        publish_id = uuid.uuid4().hex
-        try:
-            stored = tuple(self._upload(data_prefix(self.kind, name, publish_id), file) for file in pending)
-            content_digest = digest_of_content(stored, content)
-            # In this order: what is published after the top was read has the number that the commit will try first.
-            top = self.top(name)
-            same = self._find(name, content_digest, reuse, newer_than=searched)
-            draft = same or self._draft(name, publish_id, stored, content_digest, body(stored))
-        except BaseException:
-            self._discard(name, publish_id)
-            raise
-        if same is not None:
-            self._discard(name, publish_id)
-            return Published(same, created=False)
-        return self._commit(dataclasses.replace(draft, version=top + 1), reuse)
-
-    def _upload(self, prefix: str, file: PendingFile) -> StoredFile:
-        if file.local is not None and file.digest is not None and isinstance(self.store, AdoptingStore):
-            if _size_of(file.local) != file.digest.size:
-                raise IntegrityError(f"{file.path} changed between writing and publishing: is the disk sound?")
-            if self.store.adopt(prefix + file.path, file.local):
-                return StoredFile(file.path, file.digest.size, file.digest.sha256)
-        with file.open() as source:
-            digest = self.store.upload(prefix + file.path, source)
-        if file.digest is not None and digest != file.digest:
-            raise IntegrityError(f"{file.path} changed between writing and publishing: is the disk sound?")
-        return StoredFile(file.path, digest.size, digest.sha256)
-
-    def _draft(
-        self, name: str, publish_id: str, files: tuple[StoredFile, ...], content_digest: str, body: Mapping[str, Any]
-    ) -> Manifest:
-        """Return the first version's manifest as a reader will see it; `_commit` gives it its number.
-
-        Raises:
-            ConfigError: No reader could read it, so it must never be committed.
-        """
-        try:
-            draft = Manifest(
-                kind=self.kind,
-                name=name,
-                version=1,
-                publish_id=publish_id,
-                content_digest=content_digest,
-                created_at=utc_now(),
-                created_by=user_name(),
-                files=files,
-                body=freeze(dict(body)),
-            )
-            return Manifest.decode(draft.encode(), kind=self.kind, name=name, version=1, where="the new manifest")
-        except IntegrityError as error:
-            raise ConfigError(f"cannot publish {self.what} {name!r}: {error}") from None
-        except RecursionError:
-            raise ConfigError(f"cannot publish {self.what} {name!r}: what describes it is nested too deeply") from None
-
-    def _commit(self, draft: Manifest, reuse: Reuse) -> Published:
-        """Take the next free number. Every outcome of a write is settled by reading what lies there."""
-        while True:
-            if put_record(self.store, self._key(draft.name, draft.version), draft.encode()):
-                return Published(draft, created=True)
-            other = self._intact(draft.name, draft.version)
-            if other is not None:
-                if other.publish_id == draft.publish_id:
-                    return Published(draft, created=True)
-                if (
-                    reuse != "never"
-                    and other.content_digest == draft.content_digest
-                    and self.tombstone(other.name, other.version) is None
-                ):
-                    self._discard(draft.name, draft.publish_id)
-                    return Published(other, created=False)
-            draft = dataclasses.replace(draft, version=draft.version + 1)
-
-    def _discard(self, name: str, publish_id: str) -> None:
-        """Delete the files of a publish that no manifest names. What is missed is an orphan, which nobody sees."""
-        prefix = data_prefix(self.kind, name, publish_id)
-        try:
-            self.store.delete([info.key for info in self.store.scan(prefix)])
-        except StorageError:
-            return
-
-    def _find(self, name: str, content_digest: str, reuse: Reuse, newer_than: int = 0) -> Manifest | None:
-        if reuse == "never":
-            return None
-        for version in self.versions(name):
-            if version <= newer_than:
-                return None
-            manifest = self._intact(name, version)
-            if manifest is not None and manifest.content_digest == content_digest:
-                return manifest
-            if reuse == "latest":
-                return None
-        return None
-
-    def _intact(self, name: str, version: int) -> Manifest | None:
-        """Return a manifest, or None where it is damaged: that is no reason not to publish anew."""
-        try:
-            return self._at(name, version)
-        except IntegrityError:
-            return None
+        return self._publisher.publish(name, files, body, content=content, reuse=reuse)
 
     def top(self, name: str) -> int:
         """Return the highest number ever given, 0 where there is none; pruned versions count."""
@@ -246,7 +101,27 @@ class VersionLog:
         check_name(name, self.what)
         numbers = [number_of(info.key) for info in self.store.scan(f"{self.kind}/{name}/versions/")]
         pruned = self._prunes.numbers(name)
+        self._known.forget(name, pruned)
         return tuple(number for number in numbers if number not in pruned)
+
+    def summaries(self, name: str) -> tuple[Summary, ...]:
+        """Return what a list shows of the versions that were not pruned, newest first.
+
+        A long list costs few requests: see `segments`.
+
+        Raises:
+            IntegrityError: The manifest of one of them was changed.
+            StorageError: The store cannot be read.
+        """
+        return tuple(self.segments.summaries(name, self.versions(name)).values())
+
+    def find(self, name: str, version: int) -> Manifest | None:
+        """Return the manifest of a version, pruned or not, or None where it was never published.
+
+        Raises:
+            IntegrityError: It was changed.
+        """
+        return self._at(name, version)
 
     def manifest(self, name: str, version: int) -> Manifest:
         """Return the manifest of a version, pruned or not.
@@ -272,29 +147,61 @@ class VersionLog:
     def get(self, reference: Reference) -> Manifest:
         """Return the manifest that a reference names: a number, an alias or the latest.
 
+        Where a remote store cannot be reached, a number that was read before is found in the cache of this machine,
+        with an `OfflineWarning`; what else an alias or `latest` would name by now, nobody knows.
+
         Raises:
             VersionNotFound: There is none, or it was pruned.
             IntegrityError: It was changed.
+            StoreUnreachable: The store does not answer, and the version is not known here, or not named by its number.
         """
         name, version = reference
         check_name(name, self.what)
+        if isinstance(version, int):
+            return self._online_or_known(name, version)
+        try:
+            manifest = self._resolve(name, version)
+        except StoreUnreachable as error:
+            known = self._known.numbers(name)
+            here = f" (known here: {', '.join(map(str, known[:10]))})" if known else ""
+            raise StoreUnreachable(
+                f"{error}; what {name}@{version} names can be told only by the store: name an exact version, such as "
+                f"{name}@{known[0] if known else 3}, which is found offline once it was read{here}"
+            ) from error
+        self._known.keep(manifest)
+        return manifest
+
+    def _resolve(self, name: str, version: str) -> Manifest:
         if version == LATEST:
             live = self.versions(name)
             if not live:
                 raise self._not_found(name, "no version")
             return self.manifest(name, live[0])
-        if isinstance(version, str):
-            record = self.aliases.current(name, version)
-            if record is None or record.version is None:
-                known = sorted(self.aliases.all(name))
-                raise self._not_found(name, f"no alias {version!r}{did_you_mean(version, known)}")
-            version = record.version
-        return self._must_exist(name, version)
+        record = self.aliases.current(name, version)
+        if record is None or record.version is None:
+            known = sorted(self.aliases.all(name))
+            raise self._not_found(name, f"no alias {version!r}{did_you_mean(version, known)}")
+        return self._must_exist(name, record.version)
+
+    def _online_or_known(self, name: str, version: int) -> Manifest:
+        try:
+            manifest = self._must_exist(name, version)
+        except StoreUnreachable as error:
+            known = self._known.find(name, version)
+            if known is None:
+                raise
+            warnings.warn(
+                f"{self.what} {known} is taken from the cache of this machine: {error}", OfflineWarning, stacklevel=4
+            )
+            return known
+        self._known.keep(manifest)
+        return manifest
 
     def _must_exist(self, name: str, version: int) -> Manifest:
         """Return the manifest of a version that was not pruned."""
         manifest = self.manifest(name, version)
         if tombstone := self.tombstone(name, version):
+            self._known.forget(name, {version})
             raise self._pruned(name, tombstone)
         return manifest
 
@@ -353,6 +260,10 @@ class VersionLog:
         """
         return self._prunes.tombstone(name, version)
 
+    def pruned(self, name: str) -> set[int]:
+        """Return the numbers of the versions that were pruned."""
+        return self._prunes.numbers(check_name(name, self.what))
+
     def prune(self, name: str, version: int, *, why: str = "") -> None:
         """Delete the files of a version for good; its number is never given again.
 
@@ -374,6 +285,7 @@ class VersionLog:
             self._prunes.take_back(name, announcement)
             raise
         self._prunes.bury(name, announcement)
+        self._known.forget(name, {version})
         self.store.delete([manifest.key_of(file.path) for file in manifest.files])
         self._prunes.tidy(name, version)
 
@@ -387,10 +299,3 @@ class VersionLog:
 
     def _key(self, name: str, version: int) -> str:
         return record_key(f"{self.kind}/{check_name(name, self.what)}/versions", version)
-
-
-def _size_of(path: Path) -> int:
-    try:
-        return path.stat().st_size
-    except OSError as error:
-        raise StorageError(error.errno, f"cannot read {path}, which is to be stored: {error.strerror}") from error
