@@ -8,6 +8,7 @@ import decimal
 import hashlib
 import io
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -372,6 +373,33 @@ def test_the_same_content_is_the_same_version(settings: Settings) -> None:
     assert len({one, build(table, settings), other}) == 2
 
 
+@pytest.mark.parametrize("damage", ["changed", "missing", "shorter"])
+def test_a_damaged_version_is_built_anew(damage: str, settings: Settings) -> None:
+    builder = DatasetBuilder("houses", TableSource(pa.table({"x": range(50)})), settings).split(test=0.2)
+    first = builder.build()
+    part = next((Path(first.uri) / "train").iterdir())
+    whole = part.read_bytes()
+    if damage == "missing":
+        part.unlink()
+    else:
+        part.write_bytes(whole[:-1] + (bytes([whole[-1] ^ 1]) if damage == "changed" else b""))
+
+    again = builder.build()
+    assert (again.ref, again.digest) == ("houses@2", first.digest)
+    again.verify()
+    assert builder.build().ref == "houses@2"
+
+
+def test_a_builder_shows_what_it_will_do(settings: Settings) -> None:
+    def double(rows: pd.DataFrame) -> pd.DataFrame:
+        return rows * 2
+
+    builder = DatasetBuilder("houses", FrameSource(pd.DataFrame({"x": [1]})), settings)
+    shown = repr(builder.clean(drop_missing=True).map(double).split(test=0.5))
+    assert shown.startswith("<DatasetBuilder houses: FrameSource(")
+    assert re.search(r"-> clean -> map \S*double -> split random>$", shown)
+
+
 def test_a_builder_is_a_value(settings: Settings) -> None:
     base = DatasetBuilder("houses", TableSource(varied(100)), settings)
     split = base.split(test=0.5)
@@ -410,7 +438,7 @@ def test_reading(settings: Settings, tmp_path: Path) -> None:
     channels["test"].download(str(tmp_path / "in" / "test"))
     assert files_below(tmp_path / "in") == ["test", "test/part-00000.parquet"]
     for bad in ("tset", "Train", 0, None):
-        with pytest.raises(VersionNotFound, match=r"dataset houses@1 has no split .*; it has train, validation, test"):
+        with pytest.raises(VersionNotFound, match=r"dataset houses@1 has no split .*, only train, validation, test"):
             dataset[bad]  # type: ignore[index]
     with pytest.raises(VersionNotFound, match="did you mean 'test'"):
         dataset.read("tset")

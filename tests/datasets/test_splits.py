@@ -312,7 +312,7 @@ def test_shares_are_described_without_float_noise() -> None:
 @pytest.mark.parametrize(
     ("rows", "rule", "message"),
     [
-        ([1], {"test": 0.5}, "train would be empty .train 0, validation 0, test 1.; use larger shares or more rows"),
+        ([1], {"test": 0.5}, "train would be empty .train 0, test 1.; use larger shares or more rows"),
         ([1, 1, 1], {"test": 0.5, "by": "a"}, "would be empty .*few distinct keys rarely hit the shares"),
         ([1, 1, 1], {"test": 0.5, "group": "a"}, "train would be empty .*too few groups"),
         ([1, 1, 1], {"test": 0.5, "time": "a"}, "test would be empty .*too many rows share one time"),

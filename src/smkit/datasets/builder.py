@@ -5,11 +5,11 @@ from __future__ import annotations
 import base64
 import contextlib
 import json
+import warnings
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Protocol, get_args
 
 import pyarrow as pa
-from tqdm.auto import tqdm
 
 from smkit.datasets.columns import check_names, differing, stored_table
 from smkit.datasets.dataset import Dataset
@@ -23,8 +23,13 @@ from smkit.datasets.store import open_log
 from smkit.datasets.transforms import Map
 from smkit.datasets.writing import Format, PartWriter, check_storable
 from smkit.environment import describe_environment
-from smkit.errors import ConfigError, DatasetError, EmptyResultError, SourceError
+from smkit.errors import ConfigError, DatasetError, EmptyResultError, IntegrityError, SourceError
 from smkit.naming import check_name
+
+with warnings.catch_warnings():
+    # In a notebook without ipywidgets tqdm shows a plain bar, and would say so in red at the first build.
+    warnings.filterwarnings("ignore", message="IProgress not found")
+    from tqdm.auto import tqdm
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
@@ -34,7 +39,7 @@ if TYPE_CHECKING:
 
     from smkit.config import Settings
     from smkit.datasets.steps import Step
-    from smkit.versioning import StoredFile
+    from smkit.versioning import Manifest, StoredFile, VersionLog
 
 
 class RowSource(Protocol):
@@ -73,10 +78,17 @@ class DatasetBuilder:
         check_name(self.name, "dataset")
         methods = (getattr(self.source, name, None) for name in ("batches", "describe"))
         if isinstance(self.source, type) or not all(map(callable, methods)):
-            hint = "; wrap it: smkit.FrameSource(frame)" if type(self.source).__name__ == "DataFrame" else ""
-            raise ConfigError(f"expected a source such as smkit.FileSource(...), got {self.source!r:.80}{hint}")
+            kind = self.source.__name__ if isinstance(self.source, type) else type(self.source).__name__
+            hint = "; wrap it: smkit.FrameSource(frame)" if kind == "DataFrame" else ""
+            raise ConfigError(f"expected a source such as smkit.FileSource(...), got {kind}{hint}")
         if self.settings is not None and not hasattr(self.settings, "root"):
             raise ConfigError(f"expected smkit.Settings, got {type(self.settings).__name__}")
+
+    def __repr__(self) -> str:
+        steps = [step.describe() for step in self._steps]
+        names = [f"{step['step']} {step.get('function', '')}".strip() for step in steps]
+        split = [] if self._rule.method == "none" else [f"split {self._rule.method}"]
+        return f"<DatasetBuilder {self.name}: {' -> '.join([repr(self.source), *names, *split])}>"
 
     def clean(
         self, *, drop_missing: bool | str | Iterable[str] = False, drop_duplicates: bool | str | Iterable[str] = False
@@ -165,7 +177,8 @@ class DatasetBuilder:
     ) -> Dataset:
         """Read, transform, check and split all rows and publish them as a new version.
 
-        Content that a version holds already is not published again: that version is returned.
+        Content that a version holds already is not published again: that version is returned, which need not be the
+        latest. A version whose files are damaged does not count.
 
         Args:
             format: `parquet`, or `csv` for training images or scripts without pyarrow.
@@ -210,6 +223,9 @@ class DatasetBuilder:
 
                 files = [file for writer in writers.values() for file in writer.files]
                 published = log.publish(self.name, files, body, content=content, reuse="any")
+                if not published.created and not _is_whole(log, published.manifest):
+                    # Whoever builds again to mend a damaged version must not be handed that version.
+                    published = log.publish(self.name, files, body, content=content, reuse="never")
         return Dataset(published.manifest, log)
 
     def _describe_source(self) -> dict[str, Any]:
@@ -305,6 +321,21 @@ class DatasetBuilder:
                 writer.abandon()
             raise
         return writers
+
+
+def _is_whole(log: VersionLog, manifest: Manifest) -> bool:
+    """Tell whether a version's files are there; on this machine also whether their bytes are those published."""
+    sizes = {info.key: info.size for info in log.store.scan(manifest.key_of(""))}
+    if any(sizes.get(manifest.key_of(file.path)) != file.size for file in manifest.files):
+        return False
+    if log.store.local_path("datasets") is None:
+        # S3 keeps its own checksums, and reading all of it back would cost what the reuse saves.
+        return True
+    try:
+        log.verify(manifest)
+    except IntegrityError:
+        return False
+    return True
 
 
 def _found(checks: list[SchemaCheck]) -> list[Violation]:

@@ -6,7 +6,7 @@ import base64
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 import pyarrow as pa
 import pyarrow.csv
@@ -16,7 +16,7 @@ from smkit.datasets.columns import cast_table
 from smkit.datasets.splits import SPLITS
 from smkit.errors import ConfigError, IntegrityError, MissingColumnError, VersionNotFound, did_you_mean
 from smkit.frames import to_pandas
-from smkit.versioning.reading import copy_all, fetch
+from smkit.versioning.reading import copy_all, open_verified
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -98,7 +98,7 @@ class Dataset:
         """Return one split, which is a channel that a job can be given."""
         if not isinstance(split, str) or split not in self.rows:
             hint = did_you_mean(split, self.rows) if isinstance(split, str) else ""
-            raise VersionNotFound(f"dataset {self.ref} has no split {split!r}{hint}; it has {', '.join(self.splits)}")
+            raise VersionNotFound(f"dataset {self.ref} has no split {split!r}, only {', '.join(self.splits)}{hint}")
         return DatasetSplit(self, split)
 
     def read(self, split: str | None = None, *, columns: Sequence[str] | None = None) -> pd.DataFrame:
@@ -140,16 +140,17 @@ class Dataset:
         return [file for file in self.manifest.files if file.path.startswith(f"{split}/")]
 
     def _read_file(self, file: StoredFile, schema: pa.Schema, columns: list[str]) -> pa.Table:
-        path = fetch(self._log.store, self.manifest, file)
-        try:
-            if self.manifest.body["format"] == "parquet":
-                # ParquetFile and not read_table: the latter takes folder names such as `a=1` for columns.
-                with pyarrow.parquet.ParquetFile(path) as parquet:
-                    table = parquet.read(columns=columns)
-            else:
-                table = _read_csv(path, schema)
-        except pa.ArrowInvalid as error:
-            raise IntegrityError(f"{file.path} of dataset {self.ref} cannot be read: {error}") from error
+        # The stream and not a path: by another opening the bytes could be others than those that were checked.
+        with open_verified(self._log.store, self.manifest, file) as stream:
+            try:
+                if self.manifest.body["format"] == "parquet":
+                    # ParquetFile and not read_table: the latter takes folder names such as `a=1` for columns.
+                    with pyarrow.parquet.ParquetFile(stream) as parquet:
+                        table = parquet.read(columns=columns)
+                else:
+                    table = _read_csv(stream, schema)
+            except pa.ArrowInvalid as error:
+                raise IntegrityError(f"{file.path} of dataset {self.ref} cannot be read: {error}") from error
         # Arrow takes `a` for a prefix of `a.b` as well, hence the selection; Parquet has no unit of seconds.
         return cast_table(table.select(columns), pa.schema([schema.field(name) for name in columns]))
 
@@ -213,7 +214,7 @@ class DatasetSplit:
         }
 
 
-def _read_csv(path: Path, schema: pa.Schema) -> pa.Table:
+def _read_csv(stream: BinaryIO, schema: pa.Schema) -> pa.Table:
     """Read a CSV part back to the types that were written: an empty field is missing, a quoted one is empty text."""
     options = pyarrow.csv.ConvertOptions(
         column_types=schema,
@@ -224,7 +225,7 @@ def _read_csv(path: Path, schema: pa.Schema) -> pa.Table:
         false_values=["false"],
     )
     return pyarrow.csv.read_csv(
-        path,
+        stream,
         read_options=pyarrow.csv.ReadOptions(block_size=_CSV_BLOCK),
         convert_options=options,
         # The only column's NULL is an empty line.

@@ -74,7 +74,9 @@ def make_rule(
 
 def _share(name: str, share: object) -> float:
     if isinstance(share, bool) or not isinstance(share, numbers.Real) or not 0 <= float(share) < 1:
-        raise ConfigError(f"{name}={share!r}: expected a share of the rows, from 0 up to but not 1")
+        raise ConfigError(
+            f"{name}={share!r}: expected a share of the rows, from 0 up to but not 1, such as 0.2 for 20%"
+        )
     return float(share)
 
 
@@ -103,7 +105,8 @@ def check_splits(rule: SplitRule, rows: Mapping[str, int], name: str) -> None:
     """
     empty = [split for split, share in zip(SPLITS, rule.fractions, strict=True) if share and not rows[split]]
     if empty:
-        counts = ", ".join(f"{split} {rows[split]:,}" for split in SPLITS)
+        wanted = [split for split, share in zip(SPLITS, rule.fractions, strict=True) if share]
+        counts = ", ".join(f"{split} {rows[split]:,}" for split in wanted)
         hints = {
             "hash": "few distinct keys rarely hit the shares: use more rows, another seed, or group=",
             "group": "there are too few groups for these shares",

@@ -16,10 +16,13 @@ if TYPE_CHECKING:
 
     from smkit.storage import ObjectStore
 
+_OTHER_FOLDER = "the TMPDIR environment variable for temporary files, `root` for the store"
 _FIXES = {
-    errno.ENOSPC: "the disk is full",
-    errno.EDQUOT: "the disk quota is used up",
-    errno.EFBIG: "the file is larger than this disk or `ulimit -f` allows",
+    errno.ENOSPC: f"the disk is full; free some space, or choose another disk: {_OTHER_FOLDER}",
+    errno.EDQUOT: f"the disk quota is used up; free some space, or choose another disk: {_OTHER_FOLDER}",
+    errno.EFBIG: f"the file is larger than this disk or `ulimit -f` allows; choose another disk: {_OTHER_FOLDER}",
+    errno.EACCES: f"permission denied; choose a folder that you may write to: {_OTHER_FOLDER}",
+    errno.EROFS: f"the file system is read-only; choose a folder that can be written to: {_OTHER_FOLDER}",
 }
 
 
@@ -68,8 +71,4 @@ def disk_errors(folder: Path) -> Iterator[None]:
         if isinstance(error, SmkitError):
             raise
         reason = _FIXES.get(error.errno or 0, error.strerror or str(error))
-        raise StorageError(
-            error.errno,
-            f"cannot write to {folder}: {reason}; free some space, or choose another disk: the TMPDIR environment "
-            f"variable for temporary files, `root` for the store",
-        ) from error
+        raise StorageError(error.errno, f"cannot write to {folder}: {reason}") from error

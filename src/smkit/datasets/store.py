@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from smkit.datasets.dataset import Dataset
+from smkit.errors import ConfigError
 from smkit.naming import check_name, parse_reference
 from smkit.storage import open_store
 from smkit.versioning import VersionLog
@@ -21,13 +22,21 @@ class DatasetStore:
 
     Args:
         settings: Where they lie; default: `Settings()`, read on first use.
+
+    Raises:
+        ConfigError: `settings` are none.
     """
 
     def __init__(self, settings: Settings | None = None) -> None:
+        if settings is not None and not hasattr(settings, "root"):
+            raise ConfigError(f"expected smkit.Settings, got {type(settings).__name__}")
         self._settings = settings
 
+    def __repr__(self) -> str:
+        return f"DatasetStore({self._settings.root!r})" if self._settings else "DatasetStore()"
+
     def get(self, ref: str) -> Dataset:
-        """Return a version: `houses@3`, `houses@latest` or just `houses`.
+        """Return a version: `houses@3`, `houses@latest` or just `houses`, which is the one with the highest number.
 
         Raises:
             VersionNotFound: There is none.
