@@ -58,7 +58,7 @@ LAW: dict[str, set[str]] = {
     "entrypoint": set(),
 }
 #: What stands on the stages; no stage may stand on it.
-FACES = {"cli", "doctor", "infra", "testing"}
+FACES = {"__main__", "cli", "doctor", "infra", "testing"}
 
 LINE_LIMIT = 400
 LONG_MODULES = {
@@ -117,6 +117,13 @@ def test_every_public_name_resolves(name: str, monkeypatch: pytest.MonkeyPatch) 
 def test_an_unknown_name_is_an_attribute_error() -> None:
     with pytest.raises(AttributeError, match="module 'smkit' has no attribute 'Setings'"):
         smkit.Setings  # noqa: B018 - the attribute access is what is tested
+
+
+def test_a_misspelt_name_gets_a_suggestion() -> None:
+    code = "import smkit; smkit.Datasetbuilder"
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False, timeout=120)
+    assert result.returncode == 1
+    assert "has no attribute 'Datasetbuilder'. Did you mean: 'DatasetBuilder'?" in result.stderr
 
 
 def test_public_names_are_sorted_and_each_has_one_home() -> None:

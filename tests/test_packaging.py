@@ -30,6 +30,7 @@ DISTRIBUTIONS = {"sklearn": "scikit-learn", "pydantic_settings": "pydantic-setti
 BROUGHT_ALONG = {
     "botocore": "boto3",
     "click": "typer",
+    "dotenv": "pydantic-settings",
     "joblib": "scikit-learn",
     "scramp": "pg8000",
     "typing_extensions": "pydantic",

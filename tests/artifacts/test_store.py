@@ -20,7 +20,6 @@ from sklearn.linear_model import LinearRegression, Ridge
 import smkit
 from smkit.errors import (
     AliasConflict,
-    ConfigError,
     EnvironmentMismatch,
     EnvironmentMismatchWarning,
     IntegrityError,
@@ -220,13 +219,8 @@ def test_an_unfitted_estimator_is_refused(models: smkit.ArtifactStore) -> None:
 
 @pytest.mark.parametrize("source", [3, {"a": 1}, Ridge])
 def test_what_is_no_model_is_refused(models: smkit.ArtifactStore, source: object) -> None:
-    with pytest.raises(ModelError, match="expected a training job, a path, or a fitted"):
+    with pytest.raises(ModelError, match="expected a training job, a path, an S3 URI, or a fitted"):
         models.publish("houses", source)
-
-
-def test_an_s3_uri_is_not_a_path(models: smkit.ArtifactStore) -> None:
-    with pytest.raises(ConfigError, match="publish the job"):
-        models.publish("houses", "s3://bucket/model.tar.gz")
 
 
 def test_a_file_and_a_folder_can_be_published(models: smkit.ArtifactStore, tmp_path: Path) -> None:

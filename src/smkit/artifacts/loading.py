@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import hashlib
-import io
+import contextlib
 import platform
+import tempfile
 import warnings
-from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, BinaryIO
+from typing import TYPE_CHECKING, Any, BinaryIO, cast
 
-from smkit.artifacts.archive import open_member
+from smkit.artifacts.archive import copy_member
 from smkit.artifacts.publishing import ARCHIVE
+from smkit.artifacts.skops_format import load_skops
 from smkit.environment import package_version
 from smkit.errors import (
     EnvironmentMismatch,
@@ -18,91 +18,113 @@ from smkit.errors import (
     IntegrityError,
     ModelError,
     PickleNotAllowed,
+    did_you_mean,
 )
-from smkit.storage.base import digest_of
 from smkit.versioning import StoredFile
-from smkit.versioning.reading import fetch
+from smkit.versioning.reading import open_verified
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Sequence
 
     from smkit.artifacts.version import ModelVersion
 
 _PICKLES = (".joblib", ".pkl", ".pickle")
+_SKOPS = ".skops"
+_MODELS = (*_PICKLES, _SKOPS)
+#: What the training template, and `publish` of an estimator, call the model.
+_USUAL_NAMES = ("model.joblib", "model.skops")
 
 
-def load_model(version: ModelVersion, *, allow_pickle: bool, strict: bool, file: str | None) -> Any:
+def load_model(
+    version: ModelVersion, *, allow_pickle: bool, strict: bool, file: str | None, trusted: Sequence[str | type]
+) -> Any:
     """Load a version's model; see `ArtifactStore.load`."""
-    chosen = _choose(version, file)
-    if not allow_pickle:
+    chosen = _find(version, file) if file is not None else _choose(version)
+    is_skops = chosen.path.endswith(_SKOPS)
+    if not is_skops and not allow_pickle:
         raise PickleNotAllowed(
             f"{version.ref} is a pickle ({chosen.path}), and a pickle runs code when it is loaded: if you trust who "
-            f"published it ({version.manifest.created_by}, {version.manifest.created_at}), "
+            f"published it ({version.created_by}, {version.created_at}), "
             f"load with allow_pickle=True, or set `allow_pickle` in the settings"
         )
     _compare_environment(version, strict=strict)
-    import joblib
+    with _open(version, chosen) as stream:
+        if is_skops:
+            return load_skops(stream, f"{chosen.path} of {version.ref}", trusted)
+        import joblib
 
-    with _checked_stream(version, chosen) as stream:
         try:
             return joblib.load(stream)
         except (AttributeError, ImportError) as error:
-            raise ModelError(
-                f"{version.ref} cannot be unpickled here: {error}; its classes must be importable: install their "
-                f"package, or import the training code's module, under the name that it had in training"
-            ) from error
+            raise ModelError(f"{version.ref} cannot be unpickled here: {error}; {_importable(error)}") from error
 
 
-def _choose(version: ModelVersion, file: str | None) -> StoredFile:
+def _importable(error: AttributeError | ImportError) -> str:
+    """Say how the classes that a pickle names become importable."""
+    if isinstance(error, AttributeError) and "__main__" in str(error):
+        return (
+            "its class was defined in the training script itself, which no other program can load: move the class to a "
+            "module of its own beside the script, and train again"
+        )
+    module = f"module {error.name!r}" if isinstance(error, ImportError) and error.name else "module of its classes"
+    return (
+        f"the {module} must be importable under the name that it had in training: install its package, or put the "
+        f"folder of the training code first on sys.path: sys.path.insert(0, 'folder')"
+    )
+
+
+def open_file(version: ModelVersion, path: str) -> BinaryIO:
+    """Open a file of a version, or one inside its archive; see `ArtifactStore.open`."""
+    return _open(version, _find(version, path))
+
+
+def _find(version: ModelVersion, path: str) -> StoredFile:
+    files = (*version.manifest.files, *_members(version))
+    for candidate in files:
+        if candidate.path == path:
+            return candidate
+    paths = [candidate.path for candidate in files]
+    raise ModelError(f"{version.ref} holds no file {path!r}{did_you_mean(path, paths)}; it holds {', '.join(paths)}")
+
+
+def _choose(version: ModelVersion) -> StoredFile:
     """Return the one file that is the model, in the archive where there is one."""
     files = _members(version) if version.archive_uri else version.manifest.files
-    if file is not None:
-        for candidate in files:
-            if candidate.path == file:
-                return candidate
-        raise ModelError(f"{version.ref} holds no file {file!r}; it holds {', '.join(f.path for f in files)}")
-    pickles = [candidate for candidate in files if candidate.path.endswith(_PICKLES)]
-    if len(pickles) == 1:
-        return pickles[0]
-    named = [candidate for candidate in pickles if candidate.path == "model.joblib"]
-    if named:
-        return named[0]
-    found = ", ".join(candidate.path for candidate in (pickles or files))
-    problem = "several models" if pickles else f"no model file ({', '.join(_PICKLES)})"
+    models = [candidate for candidate in files if candidate.path.endswith(_MODELS)]
+    if len(models) == 1:
+        return models[0]
+    usual = [candidate for candidate in models if candidate.path in _USUAL_NAMES]
+    if len(usual) == 1:
+        return usual[0]
+    found = ", ".join(candidate.path for candidate in (models or files))
+    problem = "several models" if models else f"no model file ({', '.join(_MODELS)})"
     raise ModelError(f"{version.ref} holds {problem}: {found}; name one with file=")
 
 
 def _members(version: ModelVersion) -> tuple[StoredFile, ...]:
-    return tuple(StoredFile(m["path"], m["size"], m["sha256"]) for m in version.manifest.body["members"])
+    return tuple(StoredFile(m["path"], m["size"], m["sha256"]) for m in version.manifest.body.get("members", ()))
 
 
-@contextmanager
-def _checked_stream(version: ModelVersion, chosen: StoredFile) -> Iterator[BinaryIO]:
-    """Open the model; its SHA-256 was checked on the very bytes that the stream gives."""
+def _open(version: ModelVersion, chosen: StoredFile) -> BinaryIO:
+    """Open a file; its SHA-256 was checked on the very bytes that the stream gives."""
     store, manifest = version._log.store, version.manifest
-    if version.archive_uri is None:
-        with fetch(store, manifest, chosen).open("rb") as stream:
-            # Hashed again through this very handle: the name may lead elsewhere by now.
-            if digest_of(stream).sha256 != chosen.sha256:
-                raise _damaged(version, chosen)
-            stream.seek(0)
-            yield stream
-        return
+    if chosen in manifest.files:
+        return open_verified(store, manifest, chosen)
     archive = next(file for file in manifest.files if file.path == ARCHIVE)
-    path = fetch(store, manifest, archive)
-    with path.open("rb") as source, open_member(source, chosen.path, f"{ARCHIVE} of {version.ref}") as member:
-        data = member.read(chosen.size + 1)
-    if len(data) != chosen.size or hashlib.sha256(data).hexdigest() != chosen.sha256:
-        raise _damaged(version, chosen)
-    yield io.BytesIO(data)
-
-
-def _damaged(version: ModelVersion, chosen: StoredFile) -> IntegrityError:
-    return IntegrityError(f"{chosen.path} of {version.ref} is damaged: its bytes are not those that were published")
+    with contextlib.ExitStack() as undo:
+        # It has no name, so nobody else can change it.
+        copy = cast("BinaryIO", undo.enter_context(tempfile.TemporaryFile(prefix="smkit-")))
+        with open_verified(store, manifest, archive) as source:
+            sha256 = copy_member(source, chosen.path, f"{ARCHIVE} of {version.ref}", copy)
+        if sha256 != chosen.sha256:
+            raise IntegrityError(f"{chosen.path} in {ARCHIVE} of {version.ref} is not the file that the manifest lists")
+        copy.seek(0)
+        undo.pop_all()
+    return copy
 
 
 def _compare_environment(version: ModelVersion, *, strict: bool) -> None:
-    """Compare the versions that matter to a pickle: Python's minor and scikit-learn's whole."""
+    """Compare the versions that matter to a model: Python's minor and scikit-learn's whole."""
     trained = version.environment
     differences = []
     python = str(trained.get("python", ""))
