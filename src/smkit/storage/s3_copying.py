@@ -95,7 +95,7 @@ def _copy_parts(
 def _is_refusal(error: ClientError) -> bool:
     """Tell whether S3 will not copy: not allowed, not known, not there, from another region; 5xx is no answer."""
     status = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
-    return 400 <= status < 500 or status == 501
+    return bool(400 <= status < 500 or status == 501)
 
 
 def _sha256_of(result: Mapping[str, Any]) -> str | None:
