@@ -24,7 +24,7 @@ from smkit.artifacts.upkeep import (
 from smkit.artifacts.version import SUMMARY_KEYS, ModelVersion
 from smkit.errors import ConfigError, InvalidNameError, ModelError, VersionInUse, VersionNotFound
 from smkit.naming import Reference, check_alias, check_name, parse_reference
-from smkit.storage import open_store
+from smkit.storage import check_settings, open_store
 from smkit.versioning import VersionLog
 from smkit.versioning.maintenance import WEEK, names_with_data
 
@@ -52,9 +52,7 @@ class ArtifactStore:
     """
 
     def __init__(self, settings: Settings | None = None) -> None:
-        if settings is not None and not hasattr(settings, "root"):
-            raise ConfigError(f"expected smkit.Settings, got {type(settings).__name__}")
-        self._given = settings
+        self._given = check_settings(settings)
         self._opened: tuple[Settings, VersionLog] | None = None
 
     def __repr__(self) -> str:

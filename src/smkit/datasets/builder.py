@@ -25,6 +25,7 @@ from smkit.datasets.writing import Format, PartWriter, check_storable
 from smkit.environment import describe_environment
 from smkit.errors import ConfigError, DatasetError, EmptyResultError, IntegrityError, SourceError
 from smkit.naming import check_name
+from smkit.storage import check_settings
 
 with warnings.catch_warnings():
     # In a notebook without ipywidgets tqdm shows a plain bar, and would say so in red at the first build.
@@ -81,8 +82,7 @@ class DatasetBuilder:
             kind = self.source.__name__ if isinstance(self.source, type) else type(self.source).__name__
             hint = "; wrap it: smkit.FrameSource(frame)" if kind == "DataFrame" else ""
             raise ConfigError(f"expected a source such as smkit.FileSource(...), got {kind}{hint}")
-        if self.settings is not None and not hasattr(self.settings, "root"):
-            raise ConfigError(f"expected smkit.Settings, got {type(self.settings).__name__}")
+        check_settings(self.settings)
 
     def __repr__(self) -> str:
         steps = [step.describe() for step in self._steps]

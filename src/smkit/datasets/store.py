@@ -5,9 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from smkit.datasets.dataset import Dataset
-from smkit.errors import ConfigError
 from smkit.naming import check_name, parse_reference
-from smkit.storage import open_store
+from smkit.storage import check_settings, open_store
 from smkit.versioning import VersionLog
 
 if TYPE_CHECKING:
@@ -28,9 +27,7 @@ class DatasetStore:
     """
 
     def __init__(self, settings: Settings | None = None) -> None:
-        if settings is not None and not hasattr(settings, "root"):
-            raise ConfigError(f"expected smkit.Settings, got {type(settings).__name__}")
-        self._settings = settings
+        self._settings = check_settings(settings)
 
     def __repr__(self) -> str:
         return f"DatasetStore({self._settings.root!r})" if self._settings else "DatasetStore()"

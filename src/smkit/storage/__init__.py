@@ -7,13 +7,25 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from smkit.errors import ConfigError
 from smkit.storage.base import Digest, ObjectInfo, ObjectStore
 from smkit.storage.folder import FolderStore
 
 if TYPE_CHECKING:
     from smkit.config import Settings
 
-__all__ = ["Digest", "FolderStore", "ObjectInfo", "ObjectStore", "open_store"]
+__all__ = ["Digest", "FolderStore", "ObjectInfo", "ObjectStore", "check_settings", "open_store"]
+
+
+def check_settings(settings: Settings | None) -> Settings | None:
+    """Return settings unchanged; None stands for those that are read on first use.
+
+    Raises:
+        ConfigError: They are no settings.
+    """
+    if settings is not None and not hasattr(settings, "root"):
+        raise ConfigError(f"expected smkit.Settings, got {type(settings).__name__}")
+    return settings
 
 
 def open_store(settings: Settings) -> ObjectStore:
