@@ -116,7 +116,7 @@ def test_of_eight_processes_exactly_one_gets_each_key(folder_store: FolderStore)
 def test_an_upload_of_any_size_has_its_digest(store: ObjectStore, size: int) -> None:
     source = Stream(size)
     digest = store.upload("data/x.bin", source)
-    assert digest == (source.sha256.hexdigest(), size)
+    assert digest[:2] == (source.sha256.hexdigest(), size)
     assert source.largest_request <= 16 * MIB
     with store.open("data/x.bin") as stream:
         assert digest_of(stream) == digest
@@ -131,7 +131,7 @@ def test_an_upload_of_a_file_starts_where_the_file_stands(store: ObjectStore, tm
     with path.open("rb") as file:
         file.seek(4)
         digest = store.upload("x", file)
-    assert digest == (hashlib.sha256(b"456789").hexdigest(), 6)
+    assert digest[:2] == (hashlib.sha256(b"456789").hexdigest(), 6)
     assert store.get("x", max_bytes=10) == b"456789"
 
 

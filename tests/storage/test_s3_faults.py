@@ -119,7 +119,7 @@ def test_a_part_that_fails_is_sent_again(warm: S3Store, proxy: FaultyProxy, faul
     proxy.add(fault, method="PUT", path="partNumber=2")
     digest = warm.upload("a", io.BytesIO(data))
     assert proxy.count("PUT", "partNumber=2") == 2
-    assert digest == (hashlib.sha256(data).hexdigest(), len(data))
+    assert digest[:2] == (hashlib.sha256(data).hexdigest(), len(data))
     with warm.open("a") as stream:
         assert digest_of(stream) == digest
 
@@ -222,7 +222,7 @@ def test_a_dropped_body_is_resumed_where_it_was(warm: S3Store, proxy: FaultyProx
     proxy.requests.clear()
     proxy.add(CutBody(after, reset=reset), method="GET", times=2)
     with warm.open("a") as stream:
-        assert digest_of(stream) == (hashlib.sha256(DATA).hexdigest(), len(DATA))
+        assert digest_of(stream)[:2] == (hashlib.sha256(DATA).hexdigest(), len(DATA))
     first, *resumed = [request.headers for request in proxy.requests if request.method == "GET"]
     assert "range" not in first
     assert len(resumed) >= 1

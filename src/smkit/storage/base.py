@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import threading
 from typing import TYPE_CHECKING, BinaryIO, NamedTuple, Protocol, runtime_checkable
 
 from smkit.errors import SmkitError, StorageError
@@ -21,11 +22,29 @@ class ObjectInfo(NamedTuple):
     modified: datetime
 
 
+#: Bytes whose hashing takes longer than to start a thread.
+_WORTH_A_THREAD = 1 << 19
+#: Bytes of a block that is hashed on its own. Part of the stored format.
+BLOCK_BYTES = 8 << 20
+
+
 class Digest(NamedTuple):
-    """What was written: lower-case hex SHA-256 and the size in bytes."""
+    """What was written.
+
+    Attributes:
+        sha256: Lower-case hex SHA-256 of all of it.
+        size: In bytes.
+        blocks: The SHA-256 of each block of `BLOCK_BYTES`, the last one shorter, so that several can be checked at
+            once; empty for a single block, or where they are not known.
+    """
 
     sha256: str
     size: int
+    blocks: tuple[str, ...] = ()
+
+    def is_of_same_bytes(self, other: Digest) -> bool:
+        """Tell whether both are of the same bytes, whether the blocks are known or not."""
+        return (self.sha256, self.size) == (other.sha256, other.size)
 
 
 class RemoteObject(NamedTuple):
@@ -183,13 +202,52 @@ def check_prefix(prefix: str) -> str:
     return prefix
 
 
+class ContentHash:
+    """Hashes bytes as they pass: all of them, and each block on its own."""
+
+    def __init__(self) -> None:
+        self._whole = hashlib.sha256()
+        self._block = hashlib.sha256()
+        self._room = BLOCK_BYTES
+        self._blocks: list[str] = []
+        self._size = 0
+
+    def update(self, data: bytes) -> None:
+        """Take the next bytes."""
+        self._size += len(data)
+        if len(data) < _WORTH_A_THREAD:
+            self._whole.update(data)
+            self._update_blocks(data)
+            return
+        # hashlib lets go of the interpreter: with a second core, the blocks cost no time.
+        thread = threading.Thread(target=self._whole.update, args=(data,))
+        thread.start()
+        self._update_blocks(data)
+        thread.join()
+
+    def _update_blocks(self, data: bytes) -> None:
+        rest = memoryview(data)
+        while rest:
+            if not self._room:
+                self._blocks.append(self._block.hexdigest())
+                self._block = hashlib.sha256()
+                self._room = BLOCK_BYTES
+            piece, rest = rest[: self._room], rest[self._room :]
+            self._block.update(piece)
+            self._room -= len(piece)
+
+    def digest(self) -> Digest:
+        """Return the digest of what was taken so far."""
+        blocks = (*self._blocks, self._block.hexdigest()) if self._blocks else ()
+        return Digest(self._whole.hexdigest(), self._size, blocks)
+
+
 class HashingReader:
     """A stream that hashes what passes through it. It cannot seek, so that no byte is hashed twice or skipped."""
 
     def __init__(self, source: BinaryIO) -> None:
         self._source = source
-        self._sha256 = hashlib.sha256()
-        self._size = 0
+        self._hash = ContentHash()
 
     def read(self, size: int = -1) -> bytes:
         """Read `size` bytes, fewer only at the end: boto3 takes a short answer for the end of the stream.
@@ -212,19 +270,17 @@ class HashingReader:
             raise
         except OSError as error:
             raise StorageError(error.errno, f"cannot read what is to be stored: {error.strerror or error}") from error
-        self._sha256.update(data)
-        self._size += len(data)
+        self._hash.update(data)
         return data
 
     def digest(self) -> Digest:
         """Return the digest of all that was read so far."""
-        return Digest(self._sha256.hexdigest(), self._size)
+        return self._hash.digest()
 
 
 def digest_of(stream: BinaryIO) -> Digest:
     """Read a stream to its end and return its digest."""
-    sha256, size = hashlib.sha256(), 0
+    content = ContentHash()
     while chunk := stream.read(1 << 20):
-        sha256.update(chunk)
-        size += len(chunk)
-    return Digest(sha256.hexdigest(), size)
+        content.update(chunk)
+    return content.digest()

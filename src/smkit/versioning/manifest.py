@@ -15,12 +15,16 @@ import os
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from dataclasses import field as dataclass_field
 from datetime import datetime, timezone
 from types import MappingProxyType
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from smkit.errors import ConfigError, IntegrityError, StorageError
-from smkit.storage.base import check_key
+from smkit.storage.base import BLOCK_BYTES, check_key
+
+if TYPE_CHECKING:
+    from smkit.storage.base import Digest
 
 SCHEMA_VERSION = 1
 #: Larger than any record that smkit writes, small enough that a hostile one cannot fill the memory.
@@ -41,11 +45,54 @@ _HEX_64 = re.compile(r"[0-9a-f]{64}")
 
 @dataclass(frozen=True)
 class StoredFile:
-    """One file of a version: its relative path, its size in bytes and its lower-case hex SHA-256."""
+    """One file of a version.
+
+    Attributes:
+        path: Its relative path.
+        size: In bytes.
+        sha256: Lower-case hex SHA-256.
+        blocks: The SHA-256 of each of its blocks, or nothing; see `smkit.storage.base.Digest`. They say nothing that
+            `sha256` does not: two files of the same bytes are equal with and without them.
+    """
 
     path: str
     size: int
     sha256: str
+    blocks: tuple[str, ...] = dataclass_field(default=(), repr=False, compare=False)
+
+    @classmethod
+    def of(cls, path: str, digest: Digest) -> StoredFile:
+        """Return the file whose bytes have a digest."""
+        return cls(path, digest.size, digest.sha256, digest.blocks)
+
+    def to_record(self) -> dict[str, Any]:
+        """Return the stored form."""
+        record: dict[str, Any] = {"path": self.path, "size": self.size, "sha256": self.sha256}
+        return {**record, "blocks": list(self.blocks)} if self.blocks else record
+
+    @classmethod
+    def from_record(cls, record: Mapping[str, Any]) -> StoredFile:
+        """Read the stored form.
+
+        Raises:
+            ValueError: A field is missing or malformed.
+        """
+        file = cls(
+            field(record, "path", str),
+            field(record, "size", int),
+            field(record, "sha256", str),
+            tuple(field(record, "blocks", list)) if "blocks" in record else (),
+        )
+        if not _HEX_64.fullmatch(file.sha256):
+            raise ValueError(f"malformed sha256 of {file.path!r}")
+        if not 0 <= file.size <= _MAX_INTEGER:
+            raise ValueError(f"malformed size of {file.path!r}")
+        if file.blocks and (
+            len(file.blocks) != -(-file.size // BLOCK_BYTES)
+            or not all(isinstance(block, str) and _HEX_64.fullmatch(block) for block in file.blocks)
+        ):
+            raise ValueError(f"malformed blocks of {file.path!r}")
+        return file
 
 
 @dataclass(frozen=True)
@@ -96,7 +143,7 @@ class Manifest:
                 "content_digest": self.content_digest,
                 "created_at": self.created_at,
                 "created_by": self.created_by,
-                "files": [{"path": file.path, "size": file.size, "sha256": file.sha256} for file in self.files],
+                "files": [file.to_record() for file in self.files],
                 "body": thaw(self.body),
             },
             f"the manifest of {self.kind} {self}",
@@ -121,10 +168,7 @@ class Manifest:
                 content_digest=field(record, "content_digest", str),
                 created_at=field(record, "created_at", str),
                 created_by=field(record, "created_by", str),
-                files=tuple(
-                    StoredFile(field(file, "path", str), field(file, "size", int), field(file, "sha256", str))
-                    for file in listed
-                ),
+                files=tuple(StoredFile.from_record(file) for file in listed),
                 body=freeze(field(record, "body", dict)),
             )
             _check(manifest)
@@ -142,11 +186,6 @@ def _check(manifest: Manifest) -> None:
     if not _HEX_32.fullmatch(manifest.publish_id) or not _HEX_64.fullmatch(manifest.content_digest):
         raise ValueError("malformed publish_id or content_digest")
     check_paths(file.path for file in manifest.files)
-    for file in manifest.files:
-        if not _HEX_64.fullmatch(file.sha256):
-            raise ValueError(f"malformed sha256 of {file.path!r}")
-        if not 0 <= file.size <= _MAX_INTEGER:
-            raise ValueError(f"malformed size of {file.path!r}")
 
 
 def check_paths(paths: Iterable[str]) -> None:

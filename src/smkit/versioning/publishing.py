@@ -91,9 +91,7 @@ class Publisher:
         for file in pending:
             if file.remote is not None and file.digest is None:
                 raise ConfigError(f"{file.path} is to be copied from {file.remote.uri}: give its digest too")
-        known = tuple(
-            StoredFile(file.path, file.digest.size, file.digest.sha256) for file in pending if file.digest is not None
-        )
+        known = tuple(StoredFile.of(file.path, file.digest) for file in pending if file.digest is not None)
         searched = 0
         if len(known) == len(pending):
             top = self._log.top(name)
@@ -135,18 +133,18 @@ class Publisher:
             if _size_of(file.local) != file.digest.size:
                 raise IntegrityError(f"{file.path} changed between writing and publishing: is the disk sound?")
             if self._log.store.adopt(prefix + file.path, file.local):
-                return StoredFile(file.path, file.digest.size, file.digest.sha256)
+                return StoredFile.of(file.path, file.digest)
         if file.remote is not None and isinstance(self._log.store, CopyingStore) and file.digest is not None:
             copied = self._log.store.copy(prefix + file.path, file.remote, file.digest.size)
             if copied is not None:
-                if copied != file.digest:
+                if not copied.is_of_same_bytes(file.digest):
                     raise IntegrityError(f"{file.remote.uri} does not hold the bytes of {file.path} that it should")
-                return StoredFile(file.path, copied.size, copied.sha256)
+                return StoredFile.of(file.path, file.digest)
         with file.open() as source:
             digest = self._log.store.upload(prefix + file.path, source)
-        if file.digest is not None and digest != file.digest:
+        if file.digest is not None and not digest.is_of_same_bytes(file.digest):
             raise IntegrityError(f"{file.path} changed between writing and publishing: is the disk sound?")
-        return StoredFile(file.path, digest.size, digest.sha256)
+        return StoredFile.of(file.path, digest)
 
     def _draft(
         self, name: str, publish_id: str, files: tuple[StoredFile, ...], content_digest: str, body: Mapping[str, Any]
