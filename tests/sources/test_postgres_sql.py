@@ -32,6 +32,12 @@ def statement(sql: str, *names: str) -> str:
         ("SELECT 1 -- :a\n+ :b", ["b"], "SELECT 1 -- :a\n+ $1"),
         ("SELECT 1 /* :a /* :b */ :c */ + :d", ["d"], "SELECT 1 /* :a /* :b */ :c */ + $1"),
         ("SELECT $$ :a $$, $q$ :b $$ $q$, :c", ["c"], "SELECT $$ :a $$, $q$ :b $$ $q$, $1"),
+        ("SELECT E'a' -- x\n \n'\\':a', :b", ["b"], "SELECT E'a' -- x\n \n'\\':a', $1"),
+        ("SELECT E'a' '\\', :b", ["b"], "SELECT E'a' '\\', $1"),
+        ("SELECT 1 -- :a\r+ :b", ["b"], "SELECT 1 -- :a\r+ $1"),
+        ("SELECT $€$ :a ' $€$, :b", ["b"], "SELECT $€$ :a ' $€$, $1"),
+        ("SELECT x€$y$, :b, z$y$", ["b"], "SELECT x€$y$, $1, z$y$"),
+        ("SELECT 1 AS €e, '\\', :b", ["b"], "SELECT 1 AS €e, '\\', $1"),
         ("SELECT col$1, :a", ["a"], "SELECT col$1, $1"),
         ("SELECT :types, :stream, :SELECT", ["types", "stream", "SELECT"], "SELECT $1, $2, $3"),
         ("SELECT 'open :a", [], "SELECT 'open :a"),
@@ -65,8 +71,16 @@ def test_every_position_maps_back_to_the_same_character(pieces: list[str]) -> No
         ("  \n", {}, "must be the text of a query"),
         ("SELECT 1\0; DROP", {}, "NUL character at position 9"),
         (None, {}, "sql is None"),
+        ("SELECT '\udc80'", {}, "sql holds a lone surrogate"),
     ],
 )
 def test_what_does_not_fit_is_found_before_connecting(sql: str, params: dict[str, object], message: str) -> None:
     with pytest.raises(ConfigError, match=f"(?s){message}"):
         parse_query(sql, params)
+
+
+@given(st.integers(1, 3000))
+def test_comments_behind_a_literal_take_no_time(count: int) -> None:
+    """A regular expression that tries all ways to split them would take for ever."""
+    sql = "SELECT E'a'" + " -- " * count + "\n" + "-- x\n" * count + "x"
+    assert statement(sql) == sql

@@ -2,25 +2,42 @@
 
 from __future__ import annotations
 
+import os
+from collections import deque
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from typing import TYPE_CHECKING
 
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.csv as pa_csv
 
+from smkit.arrow_memory import owned_buffer
 from smkit.errors import SourceFormatError
 from smkit.sources._csv_explain import CSV_NULLS, check_delimiter, explained, not_utf8
 from smkit.sources._csv_text import open_text
-from smkit.sources._datafile import BLOCK_BYTES, FLOAT_EXACT, check_header, declare, format_errors, read_up_to
+from smkit.sources._datafile import (
+    BLOCK_BYTES,
+    FLOAT_EXACT,
+    WholeFile,
+    check_header,
+    declare,
+    format_errors,
+)
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Generator, Mapping
+    from collections.abc import Callable, Collection, Generator, Iterator, Mapping
+    from concurrent.futures import Future
 
     from smkit.sources._csv_text import CsvOptions
     from smkit.sources._datafile import DataFile
+    from smkit.sources._filters import RowFilter
+
+#: Blocks that are parsed at once.
+_PARSERS = min(8, os.cpu_count() or 1)
 
 
-class Csv:
+class Csv(WholeFile):
     """CSV with a header, values quoted with `"` where needed.
 
     An unquoted empty value, or an unquoted `NA`, `NaN`, `NULL` or the like, is NULL; `""` is the empty string.
@@ -31,53 +48,78 @@ class Csv:
 
     def __init__(self, options: CsvOptions) -> None:
         self._options = options
+        #: The header of each file; files of one source mostly share theirs.
+        self._names: dict[str, list[str]] = {}
+        self._headers: dict[tuple[str, ...], list[str]] = {}
 
     def schema(self, file: DataFile, declared: Mapping[str, pa.DataType]) -> pa.Schema:
         """Infer the types from the first block."""
-        with format_errors(file), open_text(file, self._options) as text:
-            # Twice a block: the reader must find the end of the first block's last row.
-            head = read_up_to(text, 2 * BLOCK_BYTES)
-        if not head.strip():
-            raise SourceFormatError(f"{file.name}: empty: a CSV file needs at least a header")
         try:
-            with format_errors(file), self._reader(pa.BufferReader(head), dict(declared)) as reader:
-                schema = reader.schema
-                names = schema.names  # not before here are they decoded
+            with format_errors(file), open_text(file, self._options) as text:
+                blocks = text.row_blocks(BLOCK_BYTES)
+                head, table = bytes(next(blocks, b"")), pa.table({})
+                if head.strip():
+                    table = self._parse(head, dict(declared))
+                    # A first row that is longer than a block leaves the header alone in the first one.
+                    while not table.num_rows and (more := next(blocks, None)) is not None:
+                        head += more
+                        table = self._parse(head, dict(declared))
+                schema, names = table.schema, table.schema.names  # not before here are they decoded
         except SourceFormatError as error:
             raise explained(error, file, self._options, declared, declared) from error
+        if not names:
+            raise SourceFormatError(f"{file.name}: empty: a CSV file needs at least a header")
         check_delimiter(file, names, head, self._options)
         check_header(file, names)
+        self._names[file.name] = self._headers.setdefault(tuple(names), names)
         for field in schema:
             if pa.types.is_binary(field.type) and field.name not in declared:
                 raise not_utf8(file)
         floats = [field.name for field in schema if pa.types.is_floating(field.type) and field.name not in declared]
-        if floats:
-            self._check_big_integers(file, head, floats)
+        self._check_big_integers(file, head, table.select(floats))
         return schema
 
     def batches(
-        self, file: DataFile, schema: pa.Schema, batch_size: int, *, projected: bool, declared: Collection[str]
+        self,
+        file: DataFile,
+        schema: pa.Schema,
+        batch_size: int,
+        *,
+        projected: bool,
+        declared: Collection[str],
+        wanted: RowFilter,
     ) -> Generator[pa.RecordBatch, None, None]:
-        """Parse block by block, in the schema's types."""
-        del batch_size, projected  # blocks are bytes; the header was seen before
+        """Parse block by block, several at once, in the schema's types."""
+        del batch_size, projected, wanted  # blocks are bytes; the header was seen before
         types = dict(zip(schema.names, schema.types, strict=True))
+        names = self._names[file.name]
+
+        def parse(block: memoryview, *, header: bool) -> pa.Table:
+            return self._parse(block, types, schema.names, header=None if header else names)
+
         try:
             with (
                 format_errors(file),
                 open_text(file, self._options) as text,
-                pa.PythonFile(text, mode="r") as stream,
-                self._reader(stream, types, schema.names) as reader,
+                closing(_parsed(text.row_blocks(BLOCK_BYTES), parse)) as tables,
             ):
-                yield from reader
+                for table in tables:
+                    yield from table.to_batches()
         except SourceFormatError as error:
             raise explained(error, file, self._options, types, declared) from error
 
-    def _reader(
-        self, stream: pa.NativeFile, types: dict[str, pa.DataType], include: list[str] | None = None
-    ) -> pa_csv.CSVStreamingReader:
-        return pa_csv.open_csv(
-            stream,
-            read_options=pa_csv.ReadOptions(block_size=BLOCK_BYTES),
+    def _parse(
+        self,
+        block: bytes | memoryview,
+        types: dict[str, pa.DataType],
+        include: list[str] | None = None,
+        *,
+        header: list[str] | None = None,
+    ) -> pa.Table:
+        """Parse whole rows in this thread; their header is their first row, unless it is given."""
+        return pa_csv.read_csv(
+            pa.BufferReader(owned_buffer(block)),
+            read_options=pa_csv.ReadOptions(use_threads=False, block_size=len(block) + 1, column_names=header),
             parse_options=pa_csv.ParseOptions(delimiter=self._options.delimiter, newlines_in_values=True),
             convert_options=pa_csv.ConvertOptions(
                 column_types=types,
@@ -88,18 +130,43 @@ class Csv:
             ),
         )
 
-    def _check_big_integers(self, file: DataFile, head: bytes, floats: list[str]) -> None:
+    def _check_big_integers(self, file: DataFile, head: bytes, found: pa.Table) -> None:
         """Refuse integers that inference would round: an id of 20 digits is no measurement."""
-        with (
-            format_errors(file),
-            self._reader(pa.BufferReader(head), dict.fromkeys(floats, pa.string()), floats) as reader,
-        ):
-            batch = reader.read_next_batch()
-        for column in floats:
-            digits = batch.column(column).filter(pc.match_substring_regex(batch.column(column), r"^[+-]?\d{16,}$"))
+        large = [name for name in found.column_names if (pc.max(pc.abs(found[name])).as_py() or 0) >= FLOAT_EXACT]
+        if not large:
+            return
+        with format_errors(file):
+            batch = self._parse(head, dict.fromkeys(large, pa.string()), large)
+        for column in large:
+            # Few values are that long, and the pattern is slow.
+            long = batch.column(column).filter(pc.greater_equal(pc.binary_length(batch.column(column)), 16))
+            digits = long.filter(pc.match_substring_regex(long, r"^[+-]?\d{16,}$"))
             for value in digits.to_pylist():
                 if abs(int(value)) > FLOAT_EXACT:
                     raise SourceFormatError(
                         f"{file.name}: column {column!r} holds {value}, an integer that a float would round: "
                         f"{declare(column)}, or pa.decimal128(38, 0)"
                     )
+
+
+def _is_blank(block: memoryview) -> bool:
+    return block[0] in b"\r\n" and not bytes(block).strip(b"\r\n")
+
+
+def _parsed(blocks: Iterator[memoryview], parse: Callable[..., pa.Table]) -> Generator[pa.Table, None, None]:
+    """Parse blocks in threads, a few ahead, and yield their rows in order."""
+    pool = ThreadPoolExecutor(_PARSERS, thread_name_prefix="smkit-csv")
+    waiting: deque[Future[pa.Table]] = deque()
+    header = True
+    try:
+        for block in blocks:
+            # Empty lines are no rows, and pyarrow refuses a text without any.
+            if header or not _is_blank(block):
+                waiting.append(pool.submit(parse, block, header=header))
+                header = False
+            if len(waiting) > _PARSERS:
+                yield waiting.popleft().result()
+        while waiting:
+            yield waiting.popleft().result()
+    finally:
+        pool.shutdown(wait=True, cancel_futures=True)

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, BinaryIO
 
 import pyarrow as pa
 
 from smkit.errors import SourceFormatError
-from smkit.sources._csv_text import numbered_rows, open_text
-from smkit.sources._datafile import declare, decompressed, of_type
+from smkit.sources._csv_text import LONG_ROW, numbered_rows, open_text
+from smkit.sources._datafile import declare, decompressed, of_type, shown
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator, Mapping
@@ -46,7 +46,7 @@ def explained(
     text = str(error)
     if isinstance(error.__cause__, UnicodeDecodeError) or "invalid UTF8" in text:
         return not_utf8(file)
-    if "straddling object" in text:
+    if "straddling object" in text or LONG_ROW in text:
         return _of_long_row(error, file, options)
     ragged = re.search(r"Expected (\d+) columns?, got (\d+)", text)
     if ragged:
@@ -145,7 +145,7 @@ def _of_misfit(
         return error
     type_ = types.get(column)
     fits_float = type_ is not None and pa.types.is_integer(type_) and value is not None and _is_number(value)
-    held = f"is {value!r}" if value is not None else f"has a value that does not fit ({detail})"
+    held = f"is {shown(value)}" if value is not None else f"has a value that does not fit ({shown(detail)})"
     return SourceFormatError(
         f"{file.name}: {_at(line)}column {column!r} {held}, but is read as "
         f"{of_type(type_, declared=column in declared)}: "
@@ -173,7 +173,7 @@ def _wrong_delimiter(file: DataFile, header: str, other: str) -> SourceFormatErr
     )
 
 
-def _lines(stream: pa.NativeFile) -> Iterator[bytes]:
+def _lines(stream: pa.NativeFile | BinaryIO) -> Iterator[bytes]:
     """Yield the lines of bytes that may be no text."""
     rest = b""
     while block := stream.read(1 << 20):

@@ -7,11 +7,11 @@ import csv
 import io
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 from smkit.errors import ConfigError, SourceFormatError
 from smkit.sources._csv_quotes import QuoteScanner
-from smkit.sources._datafile import decompressed
+from smkit.sources._datafile import LONGEST_ROW_BYTES, decompressed
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
     from smkit.sources._datafile import DataFile
+
+LONG_ROW = "a row is longer than the limit"
 
 
 @dataclass(frozen=True)
@@ -66,7 +68,7 @@ class CsvText(io.RawIOBase):
         options: How it is written.
     """
 
-    def __init__(self, name: str, stream: pa.NativeFile, options: CsvOptions) -> None:
+    def __init__(self, name: str, stream: pa.NativeFile | BinaryIO, options: CsvOptions) -> None:
         super().__init__()
         self._name = name
         self._stream = stream
@@ -97,6 +99,29 @@ class CsvText(io.RawIOBase):
         part = self.read(len(view))
         view[: len(part)] = part
         return len(part)
+
+    def row_blocks(self, size: int) -> Iterator[memoryview]:
+        """Yield whole rows, about `size` bytes at a time; more where a row is longer.
+
+        Raises:
+            SourceFormatError: As `read`; or a row is too long.
+        """
+        parts: list[bytes] = []
+        total = end = 0
+        while part := self._next(size):
+            if self._quotes.row_end:
+                end = total + self._quotes.row_end
+            parts.append(part)
+            total += len(part)
+            if total >= size and end:
+                # Of millions of bytes, one copy and no other.
+                text = b"".join(parts)
+                parts, total, block, end = [text[end:]], total - end, memoryview(text)[:end], 0
+                yield block
+            elif total > LONGEST_ROW_BYTES:
+                raise SourceFormatError(f"{self._name}: {LONG_ROW} of {LONGEST_ROW_BYTES >> 20} MiB")
+        if total:
+            yield memoryview(b"".join(parts))
 
     def _next(self, size: int) -> bytes:
         while True:

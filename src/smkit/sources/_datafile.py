@@ -3,25 +3,45 @@
 from __future__ import annotations
 
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, BinaryIO, Protocol
+from typing import TYPE_CHECKING, BinaryIO, NamedTuple, Protocol
 
 import pyarrow as pa
 
 from smkit.errors import SourceError, SourceFormatError, SourceNotFound
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Generator, Iterator, Mapping
+    from collections.abc import Collection, Generator, Iterable, Iterator, Mapping, Sequence
     from contextlib import AbstractContextManager
     from io import RawIOBase
 
+    from smkit.sources._filters import RowFilter
+
 #: Bytes parsed at a time; types are inferred from the first block.
 BLOCK_BYTES = 4 << 20
+#: Bytes at the front of a text file that hold its first block, unless its encoding is wider than UTF-8.
+HEAD_BYTES = BLOCK_BYTES
+
+#: In memory a row is whole, in several copies; a longer one is mostly a quote or a bracket that nobody closed.
+LONGEST_ROW_BYTES = 256 << 20
 
 #: The largest integer up to which a float holds every integer.
 FLOAT_EXACT = 2**53
 
+_SHOWN_CHARACTERS = 100
 
 _CODECS = {".gz": "gzip", ".bz2": "bz2", ".zst": "zstd", ".lz4": "lz4"}
+
+
+class ByteRange(NamedTuple):
+    """Bytes of a file from `start` up to, but not including, `end`."""
+
+    start: int
+    end: int
+
+    @property
+    def size(self) -> int:
+        """How many they are."""
+        return self.end - self.start
 
 
 class DataFile(Protocol):
@@ -31,27 +51,77 @@ class DataFile(Protocol):
     def name(self) -> str:
         """How messages and lineage call it; its extensions say the format and the compression."""
 
+    @property
+    def size(self) -> int:
+        """Bytes."""
+
     def open_stream(self) -> AbstractContextManager[BinaryIO]:
         """Open the raw bytes, to be read once, front to back."""
 
-    def open_seekable(self) -> AbstractContextManager[BinaryIO]:
-        """Open the raw bytes for reads anywhere."""
+    def open_ranges(self, ranges: Sequence[ByteRange]) -> AbstractContextManager[BinaryIO]:
+        """Open the raw bytes for reads anywhere, of which those in `ranges` will be wanted."""
+
+
+class DataFiles(Protocol):
+    """The files of one read, in order, and what was read of them so far."""
+
+    @property
+    def files(self) -> Sequence[DataFile]:
+        """The files."""
+
+    @property
+    def bytes_read(self) -> int:
+        """Bytes that were read so far, before decompression."""
+
+    def will_read(self, plan: Iterable[tuple[DataFile, ByteRange]], *, keep: bool = False) -> None:
+        """Say what is read next, in order, so that it can be fetched ahead; what was planned before is dropped.
+
+        Args:
+            plan: Files, and of each what is read.
+            keep: Whether the same bytes are read again later.
+        """
 
 
 class Format(Protocol):
     """How the bytes of one format become batches."""
 
+    def head(self, file: DataFile) -> ByteRange:
+        """Return what `schema` reads of a file, at first."""
+
     def schema(self, file: DataFile, declared: Mapping[str, pa.DataType]) -> pa.Schema:
         """Return the file's columns; `declared` types are the caller's, the others the file's or inferred."""
 
+    def ranges(self, file: DataFile, schema: pa.Schema, wanted: RowFilter) -> Iterable[ByteRange]:
+        """Yield what `batches` reads of a file, in order."""
+
     def batches(
-        self, file: DataFile, schema: pa.Schema, batch_size: int, *, projected: bool, declared: Collection[str]
+        self,
+        file: DataFile,
+        schema: pa.Schema,
+        batch_size: int,
+        *,
+        projected: bool,
+        declared: Collection[str],
+        wanted: RowFilter,
     ) -> Generator[pa.RecordBatch, None, None]:
         """Yield the columns of `schema`, in its types where the format can read them as such.
 
         Unless `projected`, the file is expected to have no other columns. The types of the `declared` columns are the
-        caller's, which messages say.
+        caller's, which messages say. Rows that are not `wanted` may be left out where that saves reading them.
         """
+
+
+class WholeFile:
+    """What the text formats read: a file from front to back."""
+
+    def head(self, file: DataFile) -> ByteRange:
+        """Return what types are inferred from."""
+        return ByteRange(0, min(file.size, HEAD_BYTES))
+
+    def ranges(self, file: DataFile, schema: pa.Schema, wanted: RowFilter) -> Iterable[ByteRange]:
+        """Return the whole file: where a row is shows only when it is parsed."""
+        del schema, wanted
+        return [ByteRange(0, file.size)]
 
 
 def extension(name: str) -> str:
@@ -85,14 +155,17 @@ def format_errors(file: DataFile, hint: str = "") -> Iterator[None]:
 
 
 @contextmanager
-def decompressed(file: DataFile) -> Iterator[pa.NativeFile]:
+def decompressed(file: DataFile) -> Iterator[pa.NativeFile | BinaryIO]:
     """Open the bytes behind the compression that the name says."""
     codec = split_codec(file.name)[1]
-    with file.open_stream() as raw, pa.PythonFile(raw, mode="r") as stream:
+    with file.open_stream() as raw:
         if codec is None:
-            yield stream
+            yield raw
         else:
-            with pa.CompressedInputStream(stream, codec) as decompressed:
+            with (
+                pa.PythonFile(raw, mode="r") as stream,
+                pa.CompressedInputStream(stream, codec) as decompressed,
+            ):
                 yield decompressed
 
 
@@ -118,6 +191,12 @@ def check_header(file: DataFile, names: list[str]) -> None:
 def declare(column: str, type_: str = "string") -> str:
     """Return the advice that helps where inference was wrong."""
     return f'declare its type: column_types={{"{column}": "{type_}"}}'
+
+
+def shown(value: object) -> str:
+    """Return how a message shows a value, which may be of any length."""
+    text = repr(value)
+    return text if len(text) <= _SHOWN_CHARACTERS else f"{text[:_SHOWN_CHARACTERS]}... ({len(text):,} characters)"
 
 
 def of_type(type_: pa.DataType | None, *, declared: bool) -> str:

@@ -10,25 +10,30 @@ from typing import TYPE_CHECKING
 import pyarrow as pa
 import pyarrow.json as pa_json
 
+from smkit.arrow_memory import owned_buffer
 from smkit.errors import SourceFormatError
 from smkit.sources._datafile import (
     BLOCK_BYTES,
     FLOAT_EXACT,
+    LONGEST_ROW_BYTES,
+    WholeFile,
     check_header,
     declare,
     decompressed,
     format_errors,
     of_type,
     read_up_to,
+    shown,
 )
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Generator, Mapping
 
     from smkit.sources._datafile import DataFile
+    from smkit.sources._filters import RowFilter
 
 
-class JsonLines:
+class JsonLines(WholeFile):
     """One JSON object a line; a field that a line lacks is NULL.
 
     Strings stay strings, also those that look like dates: JSON has no dates. A declared column exists even if the first
@@ -56,10 +61,17 @@ class JsonLines:
         return pa.schema([(name, types[name]) for name in sorted(types, key=lambda n: _position(order, n))])
 
     def batches(
-        self, file: DataFile, schema: pa.Schema, batch_size: int, *, projected: bool, declared: Collection[str]
+        self,
+        file: DataFile,
+        schema: pa.Schema,
+        batch_size: int,
+        *,
+        projected: bool,
+        declared: Collection[str],
+        wanted: RowFilter,
     ) -> Generator[pa.RecordBatch, None, None]:
         """Parse block by block, in the schema's types."""
-        del batch_size  # blocks are bytes
+        del batch_size, wanted  # blocks are bytes
         unexpected = "ignore" if projected else "error"
         with closing(self._blocks(file)) as blocks:
             for line, block in blocks:
@@ -80,7 +92,7 @@ class JsonLines:
             with format_errors(file):
                 block.decode("utf-8")  # pyarrow would let broken text pass
                 return pa_json.read_json(
-                    pa.BufferReader(block),
+                    pa.BufferReader(owned_buffer(block)),
                     read_options=pa_json.ReadOptions(use_threads=False, block_size=len(block) + 1),
                     parse_options=pa_json.ParseOptions(
                         explicit_schema=explicit if len(explicit) else None, unexpected_field_behavior=unexpected
@@ -93,17 +105,21 @@ class JsonLines:
     def _blocks(self, file: DataFile) -> Generator[tuple[int, bytes], None, None]:
         """Yield whole lines, about a block's worth at a time, with the 1-based number of the first."""
         with format_errors(file), decompressed(file) as stream:
-            number, rest = 1, b""
+            number, rest, waiting = 1, list[bytes](), 0
             while True:
                 part = read_up_to(stream, BLOCK_BYTES)
                 lines, newline, tail = part.rpartition(b"\n")
                 if part and not newline:
-                    rest += part
+                    rest.append(part)
+                    waiting += len(part)
+                    if waiting > LONGEST_ROW_BYTES:
+                        raise SourceFormatError(
+                            f"{file.name}: line {number} is longer than the limit of {LONGEST_ROW_BYTES >> 20} MiB: "
+                            f"one object a line is expected; an array can be converted with `jq -c '.[]'`"
+                        )
                     continue
-                block = rest + lines + newline
-                rest = tail
-                if not part:
-                    block, rest = block + rest, b""
+                block = b"".join([*rest, lines, newline])
+                rest, waiting = [tail], len(tail)
                 if block.strip():
                     yield number, block
                 if not part:
@@ -161,7 +177,7 @@ def _find_misfit(
                 if pa.types.is_string(schema.types[index]):
                     fix = "write all its values as JSON strings"
                 return (
-                    f"line {number}: column {name!r} is {value!r}, but is read as "
+                    f"line {number}: column {name!r} is {shown(value)}, but is read as "
                     f"{of_type(schema.types[index], declared=name in declared)}: {fix}"
                 )
     return None

@@ -1,4 +1,4 @@
-"""Many files as one stream: one schema for all, and every deviation named."""
+"""Many files as one stream: one schema for all, the wanted columns and rows of each."""
 
 from __future__ import annotations
 
@@ -8,41 +8,54 @@ from typing import TYPE_CHECKING
 import pyarrow as pa
 
 from smkit.errors import ConfigError, SourceFormatError, did_you_mean
+from smkit.sources._filters import RowFilter
+from smkit.sources._partitions import check_apart, kept_files, partition_columns
+from smkit.sources._schemas import common_schema
 from smkit.sources.base import Stream
 
 if TYPE_CHECKING:
-    from collections.abc import Generator, Mapping, Sequence
+    from collections.abc import Generator, Sequence
 
-    from smkit.sources._datafile import DataFile, Format
-
-_SIGNED = (pa.int8(), pa.int16(), pa.int32(), pa.int64())
-_UNSIGNED = (pa.uint8(), pa.uint16(), pa.uint32(), pa.uint64())
-_FLOATS = (pa.float16(), pa.float32(), pa.float64())
+    from smkit.sources._datafile import DataFile, DataFiles, Format
+    from smkit.sources._options import ReadOptions
 
 
-def open_files(
-    files: Sequence[DataFile],
-    format_: Format,
-    *,
-    columns: Sequence[str] | None,
-    column_types: Mapping[str, pa.DataType],
-    batch_size: int,
-) -> Stream:
+_NO_PARTITIONS = pa.RecordBatch.from_arrays([], schema=pa.schema([]))
+
+
+def open_files(opened: DataFiles, format_: Format, options: ReadOptions, batch_size: int) -> Stream:
     """Open files, in the given order, as one stream.
 
     Args:
-        files: At least one.
+        opened: At least one file.
         format_: The format of all of them.
-        columns: The wanted columns in the wanted order; default: all, in the order of the first file.
-        column_types: Types that the caller declares.
+        options: What is wanted of them.
         batch_size: A hint.
 
     Raises:
-        ConfigError: `columns` or `column_types` name a column that does not exist.
+        ConfigError: `columns`, `column_types` or `filters` name a column that does not exist.
         SourceFormatError: A file is damaged, a column has no name, or the files do not share a schema.
     """
-    schemas = [format_.schema(file, column_types) for file in files]
-    whole = _common_schema(files, schemas, columns)
+    columns, column_types = options.columns, options.column_types
+    partitions = _NO_PARTITIONS
+    numbers = list(range(len(opened.files)))
+    if options.partitioning:
+        partitions = partition_columns(opened.files, column_types)
+        numbers = kept_files(partitions, options.filters)
+    # Where no file is left, the first one says what columns there would be.
+    files = [opened.files[number] for number in numbers] or opened.files[:1]
+    in_files = {name: type_ for name, type_ in column_types.items() if name not in partitions.schema.names}
+    opened.will_read(((file, format_.head(file)) for file in files), keep=True)
+    schemas = [format_.schema(file, in_files) for file in files]
+    for file, found in zip(files, schemas, strict=True):
+        check_apart(file, found, partitions.schema)
+    tested = [one.column for conditions in options.filters for one in conditions]
+    chosen = None if columns is None else list(dict.fromkeys([*columns, *tested]))
+    if chosen is not None and set(chosen) <= set(partitions.schema.names):
+        # Only folders are asked: some column of every file must say how many rows it has.
+        chosen = schemas[0].names[:1]
+    stored = common_schema(files, schemas, chosen)
+    whole = pa.schema([*stored, *partitions.schema])
     for what, names in (("columns", columns or ()), ("column_types", column_types)):
         for name in names:
             if name not in whole.names:
@@ -50,14 +63,22 @@ def open_files(
                 raise ConfigError(f"{what} names {name!r}, which {files[0].name} does not have{hint}")
     schema = whole if columns is None else pa.schema([whole.field(name) for name in columns])
     _check_named(files[0], schemas[0].names, schema)
+    wanted = RowFilter(options.filters, whole)
+    # A column may be tested and not wanted itself.
+    needed = dict.fromkeys([*schema.names, *wanted.columns])
+    read = pa.schema([stored.field(name) for name in needed if name in stored.names] or [stored.field(0)])
 
     def batches() -> Generator[pa.RecordBatch, None, None]:
-        for file in files:
+        if not numbers:
+            return
+        opened.will_read((file, range_) for file in files for range_ in format_.ranges(file, read, wanted))
+        for number, file in zip(numbers, files, strict=True):
             with closing(
-                format_.batches(file, schema, batch_size, projected=columns is not None, declared=column_types)
+                format_.batches(file, read, batch_size, projected=columns is not None, declared=in_files, wanted=wanted)
             ) as found:
                 for batch in found:
-                    yield _conform(batch, schema, file)
+                    rows = _with_partitions(_conform(batch, read, file), partitions.slice(number, 1))
+                    yield _project(wanted.apply(rows), schema)
 
     return Stream(schema, batches())
 
@@ -74,52 +95,6 @@ def _check_named(first: DataFile, names: Sequence[str], schema: pa.Schema) -> No
     )
 
 
-def _common_schema(files: Sequence[DataFile], schemas: Sequence[pa.Schema], columns: Sequence[str] | None) -> pa.Schema:
-    """Join the schemas of all files; a column that is not wanted may differ."""
-    first = schemas[0]
-    types = dict(zip(first.names, first.types, strict=True))
-    origin = dict.fromkeys(first.names, files[0].name)
-    for file, schema in zip(files[1:], schemas[1:], strict=True):
-        wanted = set(types) | set(schema.names) if columns is None else set(columns)
-        for name in sorted(wanted):
-            here, before = name in schema.names, name in types
-            if here != before:
-                lacking, having = (files[0].name, file.name) if here else (file.name, files[0].name)
-                raise SourceFormatError(
-                    f"{lacking}: column {name!r} is missing, but {having} has it: all files of a source must have the "
-                    f"same columns; read them as separate sources, or choose common ones with columns=[...]"
-                )
-            if not here:
-                continue
-            type_ = schema.field(name).type
-            joined = _wider(types[name], type_)
-            if joined is None:
-                raise SourceFormatError(
-                    f"{file.name}: column {name!r} is {type_}, but {types[name]} in {origin[name]}: "
-                    f'declare one type for both: column_types={{"{name}": "{_suggested(types[name], type_)}"}}'
-                )
-            if joined != types[name]:
-                types[name], origin[name] = joined, file.name
-    return pa.schema(list(types.items()))
-
-
-def _wider(one: pa.DataType, other: pa.DataType) -> pa.DataType | None:
-    """Return the type that holds every value of both exactly, or None."""
-    if one == other or pa.types.is_null(other):
-        return one
-    if pa.types.is_null(one):
-        return other
-    for family in (_SIGNED, _UNSIGNED, _FLOATS):
-        if one in family and other in family:
-            return family[max(family.index(one), family.index(other))]
-    return None
-
-
-def _suggested(one: pa.DataType, other: pa.DataType) -> str:
-    numeric = all(pa.types.is_integer(type_) or pa.types.is_floating(type_) for type_ in (one, other))
-    return "float64" if numeric else "string"
-
-
 def _conform(batch: pa.RecordBatch, schema: pa.Schema, file: DataFile) -> pa.RecordBatch:
     columns = []
     for field in schema:
@@ -130,4 +105,14 @@ def _conform(batch: pa.RecordBatch, schema: pa.Schema, file: DataFile) -> pa.Rec
             raise SourceFormatError(
                 f"{file.name}: column {field.name!r} of type {column.type} cannot be read as {field.type}: {error}"
             ) from error
+    return pa.RecordBatch.from_arrays(columns, schema=schema)
+
+
+def _with_partitions(batch: pa.RecordBatch, partition: pa.RecordBatch) -> pa.RecordBatch:
+    repeated = [pa.repeat(column[0], batch.num_rows) for column in partition.columns]
+    return pa.RecordBatch.from_arrays([*batch.columns, *repeated], schema=pa.schema([*batch.schema, *partition.schema]))
+
+
+def _project(batch: pa.RecordBatch, schema: pa.Schema) -> pa.RecordBatch:
+    columns = [batch.column(batch.schema.get_field_index(name)) for name in schema.names]
     return pa.RecordBatch.from_arrays(columns, schema=schema)

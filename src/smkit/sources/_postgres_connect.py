@@ -2,32 +2,35 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import socket
 import ssl
 import struct
 from dataclasses import dataclass, field
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import pg8000.exceptions
-import pg8000.native
 import scramp
 from botocore.exceptions import BotoCoreError, ClientError
 
 from smkit.errors import ConfigError, SourceConnectionError
+from smkit.sources._postgres_wire import Connection
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from pydantic import SecretStr
 
     from smkit.config import PostgresSettings, Settings
 
 #: The message that asks for TLS. https://www.postgresql.org/docs/current/protocol-message-formats.html
 _SSL_REQUEST = struct.pack("!ii", 8, 80877103)
-_PASSWORD_REQUESTS = frozenset({3, 5, 10})  # clear text, MD5, SASL
 
 #: Seconds of silence until a dead server is noticed: after 60, five probes 15 apart. TCP's own default is two hours.
 _KEEPALIVE = {"TCP_KEEPIDLE": 60, "TCP_KEEPINTVL": 15, "TCP_KEEPCNT": 5}
+#: The same, as libpq calls it.
+LIBPQ_KEEPALIVE = {"keepalives_idle": 60, "keepalives_interval": 15, "keepalives_count": 5}
 
 
 @dataclass(frozen=True)
@@ -44,57 +47,22 @@ class Target:
         return f"{self.host}:{self.port}"
 
 
-class Connection(pg8000.native.Connection):  # type: ignore[misc] # pg8000 has no types
-    """pg8000's connection, but that it remembers why the server hung up and says which setting is missing."""
-
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
-        self.last_error: dict[str, str] = {}
-        super().__init__(*args, **kwargs)
-        # Values stay text: Arrow decodes a column faster than Python decodes its values one by one.
-        self.pg_types.clear()
-
-    def handle_ERROR_RESPONSE(self, data: bytes, context: Any) -> None:  # noqa: N802 - overrides pg8000's name
-        """Keep the error: where the server closes the connection behind it, pg8000 says "network error" only."""
-        super().handle_ERROR_RESPONSE(data, context)
-        self.last_error = context.error.args[0]
-
-    def handle_AUTHENTICATION_REQUEST(self, data: bytes, context: Any) -> None:  # noqa: N802 - overrides pg8000's name
-        """Refuse clearly where the server wants a password and none is known."""
-        if self.password is None and struct.unpack_from("!i", data)[0] in _PASSWORD_REQUESTS:
-            raise ConfigError(
-                "PostgreSQL asks for a password: set postgres.password (SMKIT_POSTGRES__PASSWORD) "
-                "or postgres.secret_id (SMKIT_POSTGRES__SECRET_ID)"
-            )
-        super().handle_AUTHENTICATION_REQUEST(data, context)
-
-    def close(self) -> None:
-        """Close the connection, also one that is broken or closed already."""
-        if self._usock is None:
-            return
-        buffered = self._sock
-        try:
-            super().close()
-        except (pg8000.exceptions.Error, OSError):
-            # The server is gone: nobody is there to say goodbye to, and pg8000 has closed its side.
-            with contextlib.suppress(OSError):
-                # Else the garbage collector would flush the goodbye, and complain.
-                buffered.close()
-
-
-def connect(settings: Settings) -> Connection:
+def connect(settings: Settings, target: Target) -> Connection:
     """Open a connection.
+
+    Args:
+        settings: How to connect.
+        target: What `resolve` has made of them.
 
     Raises:
         ConfigError: A setting is missing or contradicts another; the message names its variable.
         SourceConnectionError: The server cannot be reached, is not the one expected, or refuses.
     """
-    target = resolve(settings)
     context = _tls_context(settings.postgres)
-    sock = _open_socket(target, settings.postgres.connect_timeout)
+    open_channel = partial(_open_channel, target, context, settings.postgres)
+    sock = open_channel()
     try:
-        if context is not None:
-            sock = _start_tls(sock, context, target, settings.postgres)
-        connection = _log_in(sock, target, encrypted=context is not None)
+        connection = _log_in(sock, target, open_channel, encrypted=context is not None)
     except BaseException:
         sock.close()
         raise
@@ -194,6 +162,18 @@ def _tls_context(settings: PostgresSettings) -> ssl.SSLContext | None:
     return context
 
 
+def _open_channel(target: Target, context: ssl.SSLContext | None, settings: PostgresSettings) -> socket.socket:
+    """Open a socket to the server, encrypted where the settings say so; the timeout is that of connecting."""
+    sock = _open_socket(target, settings.connect_timeout)
+    if context is None:
+        return sock
+    try:
+        return _start_tls(sock, context, target, settings)
+    except BaseException:
+        sock.close()
+        raise
+
+
 def _open_socket(target: Target, timeout: float) -> socket.socket:
     try:
         sock = socket.create_connection((target.host, target.port), timeout)
@@ -250,7 +230,9 @@ def _start_tls(
     )
 
 
-def _log_in(sock: socket.socket, target: Target, *, encrypted: bool) -> Connection:
+def _log_in(
+    sock: socket.socket, target: Target, open_channel: Callable[[], socket.socket], *, encrypted: bool
+) -> Connection:
     password = None if target.password is None else target.password.get_secret_value()
     try:
         return Connection(
@@ -259,6 +241,7 @@ def _log_in(sock: socket.socket, target: Target, *, encrypted: bool) -> Connecti
             password=password,
             application_name="smkit",
             sock=sock,
+            open_channel=open_channel,
             ssl_context=False,  # the socket is encrypted already, or is not to be
         )
     except pg8000.exceptions.DatabaseError as error:

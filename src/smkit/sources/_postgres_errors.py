@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 _MESSAGE, _CODE, _DETAIL, _HINT, _POSITION = "M", "C", "D", "H", "P"
 _LINE_WIDTH = 100
 _SYNTAX_ERROR = "42601"
-_READABLE = "only SELECT, VALUES, TABLE and WITH ... SELECT can be read, one statement without others behind it"
+READABLE = "only SELECT, VALUES, TABLE and WITH ... SELECT can be read, one statement without others behind it"
 
 #: SQLSTATE -> what to do, where the server itself does not say.
 _ADVICE = {
@@ -26,7 +26,7 @@ _ADVICE = {
     "0A000": "only queries that change nothing can be read",
     "25006": "sources read in a read-only transaction",
     "42501": "ask for the privilege: GRANT SELECT ON <table> TO <user>",
-    "57014": "the query took longer than the server's statement_timeout, or somebody cancelled it",
+    "57014": "the query took longer than statement_timeout (the source's, else the server's), or was cancelled",
 }
 
 
@@ -35,33 +35,40 @@ def field(error: Mapping[str, str], name: str) -> str:
     return error.get(name, "")
 
 
+def broken_off(reason: str) -> SourceConnectionError:
+    """Return the error of a connection that ended before the rows did."""
+    return SourceConnectionError(
+        f"the connection to PostgreSQL broke off while the query was read: {reason}. Nothing of it was kept: read again"
+    )
+
+
 def query_error(
-    error: Mapping[str, str], query: Query, *, prefix_length: int, params: Mapping[str, Any]
+    error: Mapping[str, str], query: Query, *, prefix_length: int | None, params: Mapping[str, Any]
 ) -> SourceError:
     """Turn the server's rejection of a query into an error that points into the user's own SQL.
 
     Args:
         error: The fields of the server's answer.
         query: The query.
-        prefix_length: Characters that were sent before the query's own.
+        prefix_length: Characters that were sent before the query's own; None: another statement was sent.
         params: The parameters, whose secrets the message must not repeat.
     """
     code = field(error, _CODE)
     if code.startswith(("08", "57P")):
-        return SourceConnectionError(f"PostgreSQL ended the connection: {field(error, _MESSAGE)} [{code}]")
+        return broken_off(f"{field(error, _MESSAGE)} [{code}]")
     # The user knows the names, not the numbers that they became.
     said = re.sub(r"parameter \$(\d+)", lambda m: f"parameter :{query.names[int(m[1]) - 1]}", field(error, _MESSAGE))
     lines = [f"PostgreSQL rejected the query: {said} [{code}]"]
     position = None
     sent = field(error, _POSITION)
-    if sent.isdigit() and int(sent) > prefix_length:
+    if prefix_length is not None and sent.isdigit() and int(sent) > prefix_length:
         position = query.position_in_text(int(sent) - prefix_length)
         lines += _pointer(query.text, position)
     if detail := field(error, _DETAIL):
         lines.append(f"detail: {detail}")
     advice = _ADVICE.get(code, "")
     if code == _SYNTAX_ERROR and (position is None or _is_first_word(query.text, position)):
-        advice = _READABLE
+        advice = READABLE
     if hint := field(error, _HINT) or advice:
         lines.append(f"hint: {hint}")
     message = mask_secrets("\n".join(lines), params)

@@ -10,7 +10,7 @@ import copy
 import datetime as dt
 import json
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 from enum import Enum
@@ -24,16 +24,20 @@ from smkit.errors import ConfigError, did_you_mean
 _MASK = "********"
 
 # What may hold a colon or a dollar that is no parameter. https://www.postgresql.org/docs/current/sql-syntax-lexical.html
+# To the server every character beyond ASCII is one of an identifier. A literal goes on behind a line break.
 _TOKEN = re.compile(
     r"""
-      --[^\n]*
+      --[^\n\r]*
     | (?P<block>/\*)
-    | \b[eE]'(?:[^'\\]|\\.|'')*(?:'|\Z)
+    | (?<![A-Za-z0-9_$\x80-\U0010ffff])[eE]'
+      (?:[^'\\]|\\.|''|'[ \t\f\v]*(?:--[^\n\r]*)?[\n\r](?:[ \t\n\r\f\v]|--[^\n\r]*[\n\r])*')*(?:'|\Z)
     | '(?:[^']|'')*(?:'|\Z)
     | "(?:[^"]|"")*(?:"|\Z)
-    | (?<![\w$])\$(?P<tag>(?:[^\W\d]\w*)?)\$.*?(?:\$(?P=tag)\$|\Z)
+    | (?<![A-Za-z0-9_$\x80-\U0010ffff])
+      \$(?P<tag>(?:[A-Za-z_\x80-\U0010ffff][A-Za-z0-9_\x80-\U0010ffff]*)?)\$.*?(?:\$(?P=tag)\$|\Z)
     | ::
     | :=
+    | (?P<end>;)
     | (?<![\w$])\$(?P<number>\d+)
     | (?<![\w\]]):(?P<name>[A-Za-z_]\w*)
     """,
@@ -51,12 +55,14 @@ class Query:
         statement: The same with `$1`, `$2` ... for the named parameters.
         names: The parameters' names; `$1` is the first.
         edits: For each placeholder: its 0-based start and length in `statement`, then in `text`.
+        semicolons: The 0-based positions in `statement` of those outside quotes and comments.
     """
 
     text: str
     statement: str
     names: tuple[str, ...]
     edits: tuple[tuple[int, int, int, int], ...]
+    semicolons: tuple[int, ...] = ()
 
     def position_in_text(self, position: int) -> int:
         """Map a 1-based character position in `statement` to one in `text`."""
@@ -71,6 +77,30 @@ class Query:
             text_index = text_start + text_length + index - (start + length)
         return text_index + 1
 
+    def with_literals(self, literals: Sequence[str]) -> Query:
+        """Return the query with the server's literals in the place of its parameters, fit for parentheses.
+
+        Only for a query that the server has accepted as one statement: semicolons can then only be behind its end.
+
+        Args:
+            literals: SQL expressions that the server has written, one for each of `names`.
+        """
+        statement = list(self.statement)
+        for position in self.semicolons:
+            statement[position] = " "
+        output: list[str] = []
+        edits: list[tuple[int, int, int, int]] = []
+        length = copied = 0
+        for start, size, text_start, text_size in self.edits:
+            literal = literals[int(self.statement[start + 1 : start + size]) - 1]
+            length += start - copied
+            output += ["".join(statement[copied:start]), literal]
+            edits.append((length, len(literal), text_start, text_size))
+            length += len(literal)
+            copied = start + size
+        output.append("".join(statement[copied:]))
+        return Query(self.text, "".join(output), self.names, tuple(edits))
+
 
 def parse_query(sql: str, params: Mapping[str, Any]) -> Query:
     """Find the parameters of a query.
@@ -84,6 +114,7 @@ def parse_query(sql: str, params: Mapping[str, Any]) -> Query:
         raise ConfigError(
             f"sql holds a NUL character at position {sql.index(chr(0)) + 1}, which PostgreSQL cannot take"
         )
+    _check_text("sql", sql)
     query = _parse(sql)
     missing = [name for name in query.names if name not in params]
     if missing:
@@ -107,6 +138,7 @@ def _parse(sql: str) -> Query:
     length = 0
     names: list[str] = []
     edits: list[tuple[int, int, int, int]] = []
+    semicolons: list[int] = []
     position = 0
     while match := _TOKEN.search(sql, position):
         if match["number"]:
@@ -123,11 +155,13 @@ def _parse(sql: str) -> Query:
                 names.append(match["name"])
             piece = f"${names.index(match['name']) + 1}"
             edits.append((length, len(piece), match.start(), len(match.group())))
+        if match["end"]:
+            semicolons.append(length)
         output.append(piece)
         length += len(piece)
         position = end
     output.append(sql[position:])
-    return Query(sql, "".join(output), tuple(names), tuple(edits))
+    return Query(sql, "".join(output), tuple(names), tuple(edits), tuple(semicolons))
 
 
 def _end_of_block_comment(sql: str, position: int) -> int:
@@ -170,6 +204,8 @@ def encode_param(name: str, value: Any) -> str | None:
         value = value.value
     if hasattr(value, "tolist") and not isinstance(value, (str, bytes)):
         value = value.tolist()  # numpy's scalars and arrays
+    if isinstance(value, str):
+        _check_text(f"params[{name!r}]", value)
     if value is None or isinstance(value, str):
         return value
     if isinstance(value, bool):
@@ -185,12 +221,24 @@ def encode_param(name: str, value: Any) -> str | None:
     if isinstance(value, (list, tuple)):
         return "{" + ",".join(_encode_item(name, item) for item in value) + "}"
     if isinstance(value, dict):
-        return json.dumps(value)
+        return _encode_json(name, value)
     raise ConfigError(
         f"params[{name!r}] is a {type(value).__name__}, which has no SQL type; allowed: str, int, float, bool, "
         f"Decimal, bytes, date, time, datetime, timedelta, UUID, dict (for json), None, and lists of these "
         f"(for = ANY(:{name}))"
     )
+
+
+def _encode_json(name: str, value: dict[Any, Any]) -> str:
+    try:
+        return json.dumps(value)
+    except (TypeError, ValueError) as error:
+        raise ConfigError(f"params[{name!r}] is a dict, but cannot be written as JSON: {error}") from None
+
+
+def _check_text(what: str, text: str) -> None:
+    if re.search("[\ud800-\udfff]", text):
+        raise ConfigError(f"{what} holds a lone surrogate, which is no character: it cannot be written as UTF-8")
 
 
 def _encode_item(name: str, item: Any) -> str:
@@ -222,11 +270,29 @@ def describe_param(value: Any) -> Any:
     return encode_param("", value)
 
 
+def secret_settings(query: Query, params: Mapping[str, Any]) -> dict[str, tuple[str, str]]:
+    """Return, for each parameter with a secret, the session's setting that holds it: its name and its text."""
+    return {
+        name: (f"smkit.param_{i}", encode_param(name, params[name]) or "")
+        for i, name in enumerate(query.names, 1)
+        if any(True for _ in _secrets(params[name]))
+    }
+
+
 def mask_secrets(text: str, params: Mapping[str, Any]) -> str:
-    """Hide the secret parameters that the server repeats in its messages."""
-    for secret in _secrets(list(params.values())):
-        text = text.replace(secret, _MASK)
-    return text
+    """Hide the secret parameters that the server repeats in its messages, whole, escaped or in part."""
+    secrets = [secret for value in params.values() for secret in _secrets(value)]
+    for secret in secrets:
+        escaped = secret.replace("\\", "\\\\").replace('"', '\\"')
+        text = text.replace(escaped, _MASK).replace(secret, _MASK)
+    if not secrets:
+        return text
+    # Such as the word at which JSON stops to be JSON.
+    return re.sub(
+        r'"([^"\n]+)"',
+        lambda match: f'"{_MASK}"' if any(match[1].lower() in secret.lower() for secret in secrets) else match[0],
+        text,
+    )
 
 
 def _secrets(value: Any) -> Iterator[str]:

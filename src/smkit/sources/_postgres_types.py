@@ -5,15 +5,16 @@ from __future__ import annotations
 import datetime as dt
 import re
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from smkit.errors import SourceFormatError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable
 
     Decoder = Callable[[pa.Array, pa.DataType], pa.Array]
 
@@ -24,30 +25,61 @@ _TIMESTAMPTZ = pa.timestamp("us", tz="UTC")
 _MAX_PRECISION = 76
 _NUMERIC, _NUMERIC_ARRAY = 1700, 1231
 
+Numeric = Literal["decimal", "float"]
+Arrays = Literal["list", "text"]
+
+
+@dataclass(frozen=True)
+class TypeChoices:
+    """What the user chooses where a type has more than one counterpart.
+
+    Args:
+        numeric: `decimal`, exact or an error; or `float`, the nearest one.
+        arrays: `list`; or `text`, as psql shows them.
+    """
+
+    numeric: Numeric = "decimal"
+    arrays: Arrays = "list"
+
 
 @dataclass(frozen=True)
 class Column:
-    """A column of a result: its name, its type here, and how text becomes values."""
+    """A column of a result: its name, its type there and here, and how text becomes values."""
 
     name: str
+    oid: int
     type: pa.DataType
     decoder: Decoder
 
-    def decode(self, texts: Sequence[str | None]) -> pa.Array:
+    @property
+    def csv_type(self) -> pa.DataType:
+        """The type that Arrow's CSV reader reads as the decoder would; text where it cannot, for the decoder."""
+        parsed = self.decoder in {_bool, _cast, _nearest_float, _timestamptz}
+        return self.type if parsed and not pa.types.is_decimal256(self.type) else pa.string()
+
+    def is_right(self, parsed: pa.Array) -> bool:
+        """Tell whether what the CSV reader has parsed is what the decoder would have made of the text."""
+        # A number too large for a float looks like infinity there.
+        return self.decoder is not _nearest_float or not pc.any(pc.is_inf(parsed)).as_py()
+
+    def decode(self, texts: pa.Array) -> pa.Array:
         """Turn the server's texts into values.
+
+        Args:
+            texts: Strings; NULL is null.
 
         Raises:
             SourceFormatError: A value has no counterpart, such as a date of `infinity`; the message says what to do.
         """
-        column = pa.array(texts, pa.string())
         try:
-            return self.decoder(column, self.type)
+            return self.decoder(texts, self.type)
         except (pa.ArrowException, ValueError):
-            raise SourceFormatError(self._explain(texts)) from None
+            # Arrow names only some of the values that it does not take.
+            bad = next((text for text in texts.to_pylist() if text is not None and not self._can_decode(text)), "")
+            raise SourceFormatError(self.explain(bad)) from None
 
-    def _explain(self, texts: Sequence[str | None]) -> str:
-        """Find the first value that cannot be decoded: Arrow names only some."""
-        bad = next((text for text in texts if text is not None and not self._can_decode(text)), "")
+    def explain(self, bad: str) -> str:
+        """Say that a value, as the server writes it, has no counterpart, and what to do."""
         quoted = '"' + self.name.replace('"', '""') + '"'
         return f"column {self.name!r}: PostgreSQL's {bad!r} is no {self.type}: {_advice(bad, quoted, self.type)}"
 
@@ -59,27 +91,35 @@ class Column:
         return True
 
 
-def column_of(name: str, oid: int, typmod: int) -> Column:
+def column_of(name: str, oid: int, typmod: int, choices: TypeChoices) -> Column:
     """Return the type of a column.
 
     Args:
         name: Its name.
         oid: The type's OID, as in the catalog `pg_type`.
         typmod: The type modifier: for numeric, precision and scale; -1 where there is none.
+        choices: What the user wants where there is a choice.
     """
-    if oid in {_NUMERIC, _NUMERIC_ARRAY}:
-        type_ = _numeric(typmod)
-        decoder = _text if pa.types.is_string(type_) else _cast
-        return _list_of(name, type_, decoder) if oid == _NUMERIC_ARRAY else Column(name, type_, decoder)
+    if oid == _NUMERIC:
+        return Column(name, oid, *_numeric(typmod, choices))
     if oid in _SCALARS:
-        return Column(name, *_SCALARS[oid])
-    if oid in _ARRAYS:
-        return _list_of(name, *_SCALARS[_ARRAYS[oid]])
+        return Column(name, oid, *_SCALARS[oid])
+    if oid == _NUMERIC_ARRAY and choices.arrays == "list":
+        return _list_of(name, oid, *_numeric(typmod, choices))
+    if oid in _ARRAYS and choices.arrays == "list":
+        return _list_of(name, oid, *_SCALARS[_ARRAYS[oid]])
     # uuid, json, interval, inet, enums, ranges, composites, extensions' types ...: what psql shows.
-    return Column(name, pa.string(), _text)
+    return Column(name, oid, pa.string(), _text)
 
 
-def _numeric(typmod: int) -> pa.DataType:
+def _numeric(typmod: int, choices: TypeChoices) -> tuple[pa.DataType, Decoder]:
+    if choices.numeric == "float":
+        return pa.float64(), _nearest_float
+    type_ = _decimal(typmod)
+    return type_, _text if pa.types.is_string(type_) else _cast
+
+
+def _decimal(typmod: int) -> pa.DataType:
     """Unpack numeric's modifier: 16 bits of precision, 11 of signed scale, plus 4."""
     if typmod < 0:
         return UNCONSTRAINED_NUMERIC
@@ -98,6 +138,14 @@ def _text(column: pa.Array, _type: pa.DataType) -> pa.Array:
 
 def _cast(column: pa.Array, type_: pa.DataType) -> pa.Array:
     return column.cast(type_)
+
+
+def _nearest_float(column: pa.Array, type_: pa.DataType) -> pa.Array:
+    floats = column.cast(type_)
+    infinite = pc.is_inf(floats)
+    if pc.any(infinite).as_py() and pc.any(pc.invert(pc.match_substring(column.filter(infinite), "Infinity"))).as_py():
+        raise ValueError("a number too large for a float")
+    return floats
 
 
 def _bool(column: pa.Array, _type: pa.DataType) -> pa.Array:
@@ -130,8 +178,13 @@ def _instant(text: str) -> dt.datetime:
 
 
 def _bytea(column: pa.Array, type_: pa.DataType) -> pa.Array:
-    # The hex format: \x and two digits a byte.
-    return pa.array([None if text is None else bytes.fromhex(text[2:]) for text in column.to_pylist()], type_)
+    # The hex format: \x and two digits a byte. All values at once: their digits lie behind one another.
+    digits = pc.utf8_slice_codeunits(pc.fill_null(column, "\\x"), 2)
+    data = bytes.fromhex(pc.binary_join(pa.ListArray.from_arrays([0, len(digits)], digits), "")[0].as_py())
+    ends = np.cumsum(pc.binary_length(digits).to_numpy() // 2, dtype=np.int32)
+    offsets = pa.py_buffer(np.concatenate([np.zeros(1, np.int32), ends]))
+    values = pa.Array.from_buffers(type_, len(column), [None, offsets, pa.py_buffer(data)])
+    return pc.if_else(column.is_valid(), values, pa.scalar(None, type_)) if column.null_count else values
 
 
 _SCALARS: dict[int, tuple[pa.DataType, Decoder]] = {
@@ -171,19 +224,38 @@ _ARRAYS = {
 _ITEM = re.compile(r'"((?:[^"\\]|\\.)*)"|([^",{}]+)', re.DOTALL)
 
 
-def _list_of(name: str, item: pa.DataType, item_decoder: Decoder) -> Column:
+def _list_of(name: str, oid: int, item: pa.DataType, item_decoder: Decoder) -> Column:
     def decode(column: pa.Array, type_: pa.DataType) -> pa.Array:
-        offsets: list[int | None] = []
-        items: list[str | None] = []
-        for text in column.to_pylist():
-            offsets.append(None if text is None else len(items))
-            if text is not None:
-                items += _parse_array(text)
-        offsets.append(len(items))
-        values = item_decoder(pa.array(items, pa.string()), item)
-        return pa.ListArray.from_arrays(pa.array(offsets, pa.int32()), values).cast(type_)
+        items, lengths = _split_plain(column) if _is_plain(column) else _parse_all(column)
+        ends = np.cumsum(lengths, dtype=np.int32)
+        offsets = pa.array(np.concatenate([np.zeros(1, np.int32), ends]))
+        if column.null_count:
+            missing = np.append(column.is_null().to_numpy(zero_copy_only=False), False)
+            offsets = pa.array(offsets.to_numpy(), mask=missing)
+        return pa.ListArray.from_arrays(offsets, item_decoder(items, item)).cast(type_)
 
-    return Column(name, pa.list_(item), decode)
+    return Column(name, oid, pa.list_(item), decode)
+
+
+def _is_plain(column: pa.Array) -> bool:
+    """Tell whether no array quotes an item, says where it starts, or has arrays in it."""
+    return not pc.any(pc.match_substring_regex(column, r'^\[|["\\]|^.\{')).as_py()
+
+
+def _split_plain(column: pa.Array) -> tuple[pa.Array, np.ndarray]:
+    """Split arrays without quotes, such as `{1,NULL,-3}`: all at once."""
+    inner = pc.utf8_slice_codeunits(column, 1, -1)
+    filled = pc.if_else(pc.equal(pc.fill_null(inner, ""), ""), pa.scalar(None, pa.string()), inner)
+    split = pc.split_pattern(filled, ",")
+    items = pc.list_flatten(split)
+    items = pc.if_else(pc.equal(items, "NULL"), pa.scalar(None, pa.string()), items)
+    return items, pc.fill_null(pc.list_value_length(split), 0).to_numpy()
+
+
+def _parse_all(column: pa.Array) -> tuple[pa.Array, np.ndarray]:
+    parsed = [[] if text is None else _parse_array(text) for text in column.to_pylist()]
+    items = [item for array in parsed for item in array]
+    return pa.array(items, pa.string()), np.array([len(array) for array in parsed], np.int64)
 
 
 def _parse_array(text: str) -> list[str | None]:
@@ -206,16 +278,18 @@ def _advice(text: str, column: str, type_: Any) -> str:
     if pa.types.is_list(type_):
         return (
             f"only arrays of one dimension whose items have a counterpart can be read: "
-            f"select array_to_json({column})::text or unnest it"
+            f'read with arrays="text", or select array_to_json({column})::text, or unnest it'
         )
+    if pa.types.is_float64(type_):
+        return f'it is beyond the range of a float: read with numeric="decimal", or select {column}::text'
     if "infinity" in text.lower():
         return f"select NULLIF(NULLIF({column}, 'infinity'), '-infinity')" + (
-            f", or {column}::float8" if pa.types.is_decimal(type_) else ""
+            f', or {column}::float8; or read with numeric="float"' if pa.types.is_decimal(type_) else ""
         )
     if pa.types.is_decimal(type_):
         if text == "NaN":
-            return f"select NULLIF({column}, 'NaN'), or {column}::float8"
-        return f"select round({column}, 10), {column}::float8 or {column}::text"
+            return f"select NULLIF({column}, 'NaN'), or {column}::float8; or read with numeric=\"float\""
+        return f'select round({column}, 10), {column}::float8 or {column}::text; or read with numeric="float"'
     if pa.types.is_time(type_):
         return f"select {column}::text: times here end at 23:59:59.999999"
     return f"only the years 1 to 9999 can be read: select {column}::text, or NULLIF what stands for no date"

@@ -2,49 +2,32 @@
 
 from __future__ import annotations
 
+import copy
 import glob
 import hashlib
+import io
 from contextlib import contextmanager
-from dataclasses import dataclass
-from os import PathLike
+from os import PathLike, fstat
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, cast
 
-from smkit.errors import ConfigError, SourceError, SourceFormatError, SourceNotFound
-from smkit.sources._formats import FORMATS, check_column_types, check_csv, check_format, format_of, make_format
-from smkit.sources._multifile import open_files
-from smkit.sources.base import Stream, StreamedSource
+import pyarrow as pa
+
+from smkit.errors import ConfigError, SourceError, SourceNotFound
+from smkit.sources._files import FilesSource
+from smkit.sources._options import ReadOptions
 
 if TYPE_CHECKING:
+    import os
     from collections.abc import Iterable, Iterator, Mapping, Sequence
 
-    import pyarrow as pa
+    from typing_extensions import Self
 
-    from smkit.sources._csv_text import CsvOptions
-
-
-@dataclass(frozen=True)
-class LocalFile:
-    """A file of this machine.
-
-    Args:
-        path: Where it is.
-        name: The path as messages and lineage show it.
-    """
-
-    path: Path
-    name: str
-
-    @contextmanager
-    def open_stream(self) -> Iterator[BinaryIO]:
-        """Open the raw bytes."""
-        with self.path.open("rb") as stream:
-            yield stream
-
-    open_seekable = open_stream
+    from smkit.sources._datafile import ByteRange, DataFile
+    from smkit.sources._filters import Filters
 
 
-class FileSource(StreamedSource):
+class FileSource(FilesSource):
     """The rows of CSV, Parquet or JSON lines files, in the order of their names.
 
     The extension says the format: `.csv`, `.parquet` or `.pq`, `.jsonl`, `.ndjson` or `.json`, the text formats also
@@ -53,37 +36,59 @@ class FileSource(StreamedSource):
 
     Args:
         path: A file, a folder (every data file in it and below, but for names that start with `_` or `.`), or a glob
-            such as `"raw/2026-*.csv"`; `**` crosses folders.
+            such as `"raw/2026-*.csv"`; `**` crosses folders. Or a list of such, read in the list's order.
         format: `"csv"`, `"parquet"` or `"jsonl"`, where the extension does not say it.
         column_types: Types that inference from the first rows would get wrong, as pyarrow types or their names:
             `{"zip": "string"}`.
-        columns: The columns to read, in this order; default: all.
+        columns: The columns to read, in this order; default: all. Of Parquet, the others are not read.
+        filters: The rows to read: `[("price", ">", 0), ("city", "in", ["Yinchuan"])]`, conditions that all hold, or a
+            list of such lists, of which one holds. Operators: `=`, `!=`, `<`, `<=`, `>`, `>=`, `in`, `not in`. A NULL
+            fulfils no condition but those that name None: `("price", "!=", None)`. Of Parquet, row groups whose
+            statistics rule them out are not read.
         delimiter: What separates the values of CSV: one ASCII character, such as `";"` or a tab.
         encoding: The encoding of CSV, a name that Python knows: `"gb18030"`, `"latin-1"`, `"utf-16"`.
+        partitioning: `"hive"` makes columns of folders such as `year=2026/month=01`, all those of the path: int64 or
+            date32 where all values are such, else text, unless `column_types` says otherwise. Files whose folders
+            `filters` rule out are not opened. Default: the names of folders mean nothing.
 
     Raises:
-        ConfigError: `path` is none, `format`, `columns`, a column type, `delimiter` or `encoding` is none, or one of
-            the last two is given for another format.
+        ConfigError: `path` is none; `format`, `columns`, a column type, a filter, `delimiter`, `encoding` or
+            `partitioning` is none; or `delimiter` or `encoding` is given for another format than CSV.
     """
+
+    _LISTED_AS = "files"
 
     def __init__(
         self,
-        path: str | Path,
+        path: str | Path | Sequence[str | Path],
         *,
         format: str | None = None,  # noqa: A002 - the word that pandas and pyarrow use
         column_types: Mapping[str, pa.DataType | str] | None = None,
         columns: Sequence[str] | None = None,
+        filters: Filters | None = None,
         delimiter: str = ",",
         encoding: str = "utf-8",
+        partitioning: str | None = None,
     ) -> None:
-        self._path = _check_path(path)
-        self._format = check_format(format)
-        self._column_types = check_column_types(column_types)
-        self._columns = check_columns(columns)
-        self._csv = check_csv(delimiter, encoding, self._format)
+        self._several = isinstance(path, (list, tuple))
+        self._paths = [_check_path(one) for one in (cast("Sequence[object]", path) if self._several else [path])]
+        if not self._paths:
+            raise ConfigError("FileSource got an empty list: pass at least one file, folder or glob")
+        super().__init__(
+            ReadOptions.checked(
+                format_=format,
+                column_types=column_types,
+                columns=columns,
+                filters=filters,
+                delimiter=delimiter,
+                encoding=encoding,
+                partitioning=partitioning,
+            )
+        )
 
     def __repr__(self) -> str:
-        return f"FileSource({str(self._path)!r})"
+        names = [str(path) for path in self._paths]
+        return f"FileSource({names if self._several else names[0]!r})"
 
     def describe(self) -> dict[str, Any]:
         """Return the path, and each file's name, size in bytes and SHA-256: the same bytes describe equally.
@@ -92,107 +97,143 @@ class FileSource(StreamedSource):
             SourceNotFound: No file matches.
             SourceError: A file cannot be read.
         """
-        files = self._files()
-        format_ = one_format(self._format, files)
+        files = self._find()
+        format_ = self._options.format_of(files)
+        paths = [path.as_posix() for path in self._paths]
         return {
             "type": "file",
-            "path": self._path.as_posix(),
+            "path": paths if self._several else paths[0],
             "format": format_,
-            **options(self._columns, self._column_types, self._csv if format_ == "csv" else None),
+            **self._options.describe(format_),
             "files": [{"name": file.name, **_digest(file)} for file in files],
         }
 
-    @contextmanager
-    def _open(self, batch_size: int) -> Iterator[Stream]:
-        files = self._files()
-        yield open_files(
-            files,
-            make_format(one_format(self._format, files), self._csv),
-            columns=self._columns,
-            column_types=self._column_types,
-            batch_size=batch_size,
-        )
+    def _of_one_file(self, entry: Mapping[str, Any], options: ReadOptions) -> Self:
+        one = copy.copy(self)
+        one._several, one._options = False, options
+        one._paths = [Path(entry["name"]).absolute()]
+        return one
 
-    def _files(self) -> list[LocalFile]:
-        path = self._path
+    @contextmanager
+    def _open_files(self) -> Iterator[LocalFiles]:
+        yield LocalFiles(self._find())
+
+    def _find(self) -> list[LocalFile]:
+        files = [file for path in self._paths for file in self._find_at(path)]
+        seen: set[str] = set()
+        for file in files:
+            if file.name in seen:
+                raise ConfigError(f"{file.name} is matched by two of the paths: its rows would be read twice")
+            seen.add(file.name)
+        return files
+
+    def _find_at(self, path: Path) -> list[LocalFile]:
         if path.is_file():
-            return [LocalFile(path, path.as_posix())]
+            return [LocalFile(path)]
         if path.is_dir():
             below = (entry.relative_to(path) for entry in path.rglob("*") if entry.is_file())
-            names = [name.as_posix() for name in below if is_data(name.as_posix(), self._format)]
-            files = [LocalFile(path / name, (path / name).as_posix()) for name in sorted(names)]
-            kinds = "data file (.csv, .parquet, .jsonl)" if self._format is None else f"{self._format} file"
+            names = sorted(name.as_posix() for name in below if self._options.is_data(name.as_posix()))
+            files = [LocalFile(path / name) for name in names]
+            wanted = self._options.format
+            kinds = "data file (.csv, .parquet, .jsonl)" if wanted is None else f"{wanted} file"
             missing = f"{path}: the folder has no {kinds}"
         else:
             found = glob.glob(str(path), recursive=True)  # noqa: PTH207 - Path.glob takes no absolute pattern
-            matches = sorted(Path(name) for name in found)
-            files = [LocalFile(match, match.as_posix()) for match in matches if match.is_file()]
+            files = [LocalFile(match) for match in sorted(Path(name) for name in found) if match.is_file()]
             missing = f"{path}: no such file or folder" if not glob.has_magic(str(path)) else f"{path}: no file matches"
         if not files:
             raise SourceNotFound(f"{missing} (working folder: {Path.cwd()})")
         return files
 
 
-def is_data(name: str, format_: str | None) -> bool:
-    """Say whether a file below a folder holds rows, by its path: hidden ones and other formats do not.
+class LocalFile:
+    """A file of this machine, as it is when this is made.
 
     Args:
-        name: Path below the folder.
-        format_: The format that the caller gave; then a name without any extension counts too.
-    """
-    if any(part.startswith(("_", ".")) for part in name.split("/")):
-        return False
-    found = format_of(name)
-    if format_ is None:
-        return found is not None
-    return found == format_ or (found is None and "." not in name.rpartition("/")[2])
-
-
-def one_format(given: str | None, files: Iterable[Any]) -> str:
-    """Return the format of all files.
+        path: Where it is.
 
     Raises:
-        SourceFormatError: The extensions do not say it, or say several.
+        SourceError: It cannot be looked at.
     """
-    if given is not None:
-        return given
-    first: dict[str | None, str] = {}
-    for file in files:
-        first.setdefault(format_of(file.name), file.name)
-    if None in first:
-        raise SourceFormatError(
-            f"{first[None]}: the extension says no format: pass format=, one of {', '.join(FORMATS)}"
-        )
-    if len(first) > 1:
-        seen = ", ".join(f"{format_} ({name})" for format_, name in first.items())
-        raise SourceFormatError(
-            f"files of several formats: {seen}: pass format= to read one of them, or a narrower path"
-        )
-    return cast("str", next(iter(first)))
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.name = path.as_posix()
+        try:
+            self._seen = _content_of(path.stat())
+        except FileNotFoundError as error:
+            raise SourceNotFound(f"{self.name}: the file is gone") from error
+        except OSError as error:
+            raise SourceError(f"{self.name}: cannot be read: {error}") from error
+        self.size = self._seen[0]
+        self.bytes_read = 0
+
+    @contextmanager
+    def open_stream(self) -> Iterator[BinaryIO]:
+        """Open the raw bytes."""
+        with self.path.open("rb", buffering=0) as raw:
+            self._check_unchanged(raw.fileno())
+            yield cast("BinaryIO", _Counted(raw, self))
+            self._check_unchanged(raw.fileno())
+
+    @contextmanager
+    def open_ranges(self, ranges: Sequence[ByteRange]) -> Iterator[BinaryIO]:
+        """Open for reads anywhere, without Python between pyarrow and the file."""
+        with pa.OSFile(str(self.path)) as raw:
+            self._check_unchanged(raw.fileno())
+            yield cast("BinaryIO", raw)
+            self._check_unchanged(raw.fileno())
+        self.bytes_read += sum(one.size for one in ranges)
+
+    def _check_unchanged(self, descriptor: int) -> None:
+        if _content_of(fstat(descriptor)) != self._seen:
+            raise SourceError(f"{self.name}: the file changed while it was read: read again when nobody writes it")
 
 
-def check_columns(columns: Sequence[str] | None) -> list[str] | None:
-    """Return the wanted columns as a list.
+class LocalFiles:
+    """The files of one read, in order.
 
-    Raises:
-        ConfigError: They are not one or more different names.
+    Args:
+        files: The files.
     """
-    if columns is None:
-        return None
-    if isinstance(columns, str) or not columns or len(set(columns)) < len(columns):
-        raise ConfigError(f"columns is {columns!r}, but must be a list of one or more different column names")
-    return list(columns)
+
+    def __init__(self, files: Sequence[LocalFile]) -> None:
+        self.files = files
+
+    @property
+    def bytes_read(self) -> int:
+        """Bytes that were read so far."""
+        return sum(file.bytes_read for file in self.files)
+
+    def will_read(self, plan: Iterable[tuple[DataFile, ByteRange]], *, keep: bool = False) -> None:
+        """Do nothing: the system reads ahead."""
 
 
-def options(
-    columns: Sequence[str] | None, column_types: Mapping[str, pa.DataType], csv: CsvOptions | None
-) -> dict[str, Any]:
-    """Return, for the lineage, what the caller asked for beside the place; `csv` where that is the format."""
-    return {
-        "columns": None if columns is None else list(columns),
-        "column_types": {name: str(type_) for name, type_ in column_types.items()},
-        **({} if csv is None else {"delimiter": csv.delimiter, "encoding": csv.encoding}),
-    }
+class _Counted(io.RawIOBase):
+    """Count what is read."""
+
+    def __init__(self, raw: io.FileIO, file: LocalFile) -> None:
+        super().__init__()
+        self._raw = raw
+        self._file = file
+
+    def readable(self) -> bool:
+        return True
+
+    def read(self, size: int = -1) -> bytes:
+        data = self._raw.read(size) or b""
+        self._file.bytes_read += len(data)
+        return data
+
+    def readinto(self, buffer: Any) -> int:
+        count = self._raw.readinto(buffer) or 0
+        self._file.bytes_read += count
+        return count
+
+
+def _content_of(status: os.stat_result) -> tuple[int, int]:
+    """Return what differs after a write: size and time."""
+    return status.st_size, status.st_mtime_ns
 
 
 def _check_path(path: object) -> Path:

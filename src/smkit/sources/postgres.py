@@ -2,40 +2,85 @@
 
 from __future__ import annotations
 
+import math
 from contextlib import closing, contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal, TypeVar, get_args
 
 from smkit.config import Settings
-from smkit.sources._postgres_connect import connect
-from smkit.sources._postgres_read import open_query
+from smkit.errors import ConfigError, did_you_mean
+from smkit.sources import _postgres_adbc as adbc
+from smkit.sources import _postgres_copy as copy
+from smkit.sources._postgres_connect import connect, resolve
+from smkit.sources._postgres_partitions import read_partitions
+from smkit.sources._postgres_session import Transaction, begin, prepare
 from smkit.sources._postgres_sql import check_params, describe_param, parse_query
+from smkit.sources._postgres_types import Arrays, Numeric, TypeChoices
 from smkit.sources.base import Stream, StreamedSource
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Generator, Iterator, Mapping
+
+    import pyarrow as pa
+
+T = TypeVar("T")
+Engine = Literal["copy", "adbc"]
+#: The longest statement_timeout of PostgreSQL, in seconds: 2^31 - 1 ms.
+_MAX_TIMEOUT = 2_147_483.647
+#: Each partition is a connection and a process of the server.
+_MAX_PARTITIONS = 64
 
 
 class PostgresSource(StreamedSource):
     """The rows of a query.
 
     Every read opens a connection, runs the query in a read-only transaction, and closes the connection. Rows are
-    streamed from a server-side cursor. Types are kept: `docs/sources.md` has the table.
+    streamed with `COPY`, in bounded memory: a thread receives them while the caller's decodes what it has. Types are
+    kept, the same with each engine: `docs/sources.md` has the table.
 
     Args:
-        sql: One `SELECT`, `VALUES`, `TABLE` or `WITH ... SELECT`. Values come in as `:name`: the server binds them,
-            they never become part of the text.
+        sql: One `SELECT`, `VALUES`, `TABLE` or `WITH ... SELECT`. Values come in as `:name`: they are bound, and
+            what quoting COPY needs is done by the server.
         params: A value for each `:name`: text, numbers, booleans, dates and times, bytes, UUIDs, dicts for json, None,
             and lists for `= ANY(:name)`. A `pydantic.SecretStr` is masked in messages and in the lineage.
         settings: How to connect (`settings.postgres`); default: `Settings()`, made on the first read.
+        engine: `copy`, or `adbc`, which reads the binary format and needs `pip install smkit[adbc]`.
+        numeric: What `numeric` becomes: `decimal`, exact, where NaN and what does not fit are errors; or `float`, the
+            nearest one, with NaN and infinity, where a finite number beyond the range of a float is an error.
+        arrays: What arrays become: `list`, where several dimensions are an error; or `text`, as psql shows them.
+        partition_on: A column of the query, of any type that has an order. The server splits the rows into ranges of
+            it, which are read over a connection each, all seeing the same moment. The query runs once for the bounds
+            and once for each range, so it must mean the same rows each time.
+        partitions: How many ranges, 2 to 64.
+        statement_timeout: Seconds after which the server gives the query up, waiting for a slow reader included;
+            default: the server's setting.
 
     Raises:
-        ConfigError: A `:name` has no value, a value has no `:name`, or a value has no SQL type.
+        ConfigError: A `:name` has no value, a value has no `:name`, a value has no SQL type, or an option is not
+            allowed.
     """
 
-    def __init__(self, sql: str, *, params: Mapping[str, Any] | None = None, settings: Settings | None = None) -> None:
+    def __init__(
+        self,
+        sql: str,
+        *,
+        params: Mapping[str, Any] | None = None,
+        settings: Settings | None = None,
+        engine: Engine = "copy",
+        numeric: Numeric = "decimal",
+        arrays: Arrays = "list",
+        partition_on: str | None = None,
+        partitions: int | None = None,
+        statement_timeout: float | None = None,
+    ) -> None:
         self._params = check_params(params)
         self._query = parse_query(sql, self._params)
         self._settings = settings
+        self._engine = _check_choice("engine", engine, get_args(Engine))
+        self._choices = TypeChoices(
+            _check_choice("numeric", numeric, get_args(Numeric)), _check_choice("arrays", arrays, get_args(Arrays))
+        )
+        self._partition_on, self._partitions = _check_partitions(partition_on, partitions)
+        self._statement_timeout = _check_timeout(statement_timeout)
 
     def __repr__(self) -> str:
         return f"PostgresSource({self._query.text!r})"
@@ -54,14 +99,70 @@ class PostgresSource(StreamedSource):
             "secret_id": given.secret_id,
             "sql": self._query.text,
             "params": {name: describe_param(value) for name, value in self._params.items()},
+            "numeric": self._choices.numeric,
+            "arrays": self._choices.arrays,
         }
 
     @contextmanager
     def _open(self, batch_size: int) -> Iterator[Stream]:
-        with closing(connect(self._connection_settings())) as connection:
-            yield open_query(connection, self._query, self._params, batch_size=batch_size)
+        if self._engine == "adbc":
+            adbc.require_driver()
+        transaction = Transaction(self._statement_timeout, repeatable=self._partition_on is not None)
+        settings = self._connection_settings()
+        target = resolve(settings)
+        with closing(connect(settings, target)) as connection:
+            begin(connection, transaction, self._query, self._params)
+            prepared = prepare(connection, self._query, self._params, self._choices)
+            batches: Generator[pa.RecordBatch, None, None]
+            if self._partition_on is not None:
+                batches = read_partitions(
+                    settings,
+                    target,
+                    connection,
+                    prepared,
+                    partition_on=self._partition_on,
+                    partitions=self._partitions,
+                    statement_timeout=self._statement_timeout,
+                    engine=self._engine,
+                )
+            elif self._engine == "adbc":
+                batches = adbc.read_rows(settings, target, connection, prepared, transaction)
+            else:
+                batches = copy.read_rows(connection, prepared, batch_size=batch_size)
+            yield Stream(prepared.schema, batches)
 
     def _connection_settings(self) -> Settings:
         if self._settings is None:
             self._settings = Settings()
         return self._settings
+
+
+def _check_choice(name: str, value: T, allowed: tuple[str, ...]) -> T:
+    if value not in allowed:
+        hint = did_you_mean(value, allowed) if isinstance(value, str) else ""
+        raise ConfigError(f"{name} is {value!r}, but must be one of {', '.join(map(repr, allowed))}{hint}")
+    return value
+
+
+def _check_partitions(partition_on: str | None, partitions: int | None) -> tuple[str | None, int]:
+    if partition_on is None and partitions is None:
+        return None, 1
+    if partition_on is None or partitions is None:
+        raise ConfigError(
+            f"partition_on is {partition_on!r} and partitions is {partitions!r}, but the two go together: "
+            f'for example partition_on="id", partitions=8'
+        )
+    if not isinstance(partition_on, str):
+        raise ConfigError(f"partition_on is {partition_on!r}, but must be the name of one of the query's columns")
+    if isinstance(partitions, bool) or not isinstance(partitions, int) or not 2 <= partitions <= _MAX_PARTITIONS:
+        raise ConfigError(f"partitions is {partitions!r}, but must be an integer from 2 to {_MAX_PARTITIONS}")
+    return partition_on, partitions
+
+
+def _check_timeout(seconds: float | None) -> float | None:
+    if seconds is None:
+        return None
+    number = not isinstance(seconds, bool) and isinstance(seconds, (int, float)) and math.isfinite(seconds)
+    if not number or not 0 < seconds <= _MAX_TIMEOUT:
+        raise ConfigError(f"statement_timeout is {seconds!r}, but must be seconds: more than 0, {_MAX_TIMEOUT} at most")
+    return seconds

@@ -1,0 +1,28 @@
+"""Bytes for Arrow to read, without an object of Python behind them.
+
+Arrow's threads may let go of what they read shortly after the reader has returned. Of an object of Python they could do
+so only with the interpreter's lock, and where the program ends in that moment, waiting for the lock aborts it
+("terminate called without an active exception", https://github.com/apache/arrow/issues/36389).
+"""
+
+from __future__ import annotations
+
+from typing import BinaryIO
+
+import pyarrow as pa
+
+
+def owned_buffer(data: bytes | memoryview) -> pa.Buffer:
+    """Return a copy of some bytes in memory of Arrow's own."""
+    buffer = pa.allocate_buffer(len(data))
+    memoryview(buffer).cast("B")[:] = data
+    return buffer
+
+
+def reopened(stream: BinaryIO) -> pa.NativeFile:
+    """Return Arrow's own handle of the very file that is open in a stream, at its start, whatever its path names."""
+    try:
+        return pa.OSFile(f"/dev/fd/{stream.fileno()}")
+    except FileNotFoundError:
+        # A container without /proc.
+        return pa.PythonFile(stream, mode="r")

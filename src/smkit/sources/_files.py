@@ -1,0 +1,157 @@
+"""What `FileSource` and `S3Source` share: everything but where the bytes are."""
+
+from __future__ import annotations
+
+import copy
+import warnings
+from abc import abstractmethod
+from contextlib import closing, contextmanager
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import pandas as pd
+import pyarrow as pa
+
+from smkit.frames import to_pandas
+from smkit.sources._formats import make_format
+from smkit.sources._multifile import open_files
+from smkit.sources.base import BATCH_SIZE, Stream, StreamedSource
+
+with warnings.catch_warnings():
+    # In a notebook without ipywidgets tqdm shows a plain bar, and would say so in red at the first read.
+    warnings.filterwarnings("ignore", message="IProgress not found")
+    from tqdm.auto import tqdm
+
+if TYPE_CHECKING:
+    from collections.abc import Generator, Iterator, Mapping
+    from contextlib import AbstractContextManager
+
+    from typing_extensions import Self
+
+    from smkit.sources._datafile import DataFiles
+    from smkit.sources._options import ReadOptions
+
+#: Columns that a frame may hold one by one; pandas warns its user of more than a hundred when he adds one.
+_SEPARATE_COLUMNS = 50
+#: A read that is over before, in seconds, shows no progress.
+_PROGRESS_DELAY = 1.0
+
+
+class FilesSource(StreamedSource):
+    """The rows of files.
+
+    Args:
+        options: What is wanted of them.
+    """
+
+    #: Where `describe` lists the files.
+    _LISTED_AS: ClassVar[str]
+
+    def __init__(self, options: ReadOptions) -> None:
+        self._options = options
+
+    @abstractmethod
+    def _open_files(self) -> AbstractContextManager[DataFiles]:
+        """Find the files, at least one; leaving the context frees what was opened."""
+
+    @abstractmethod
+    def _of_one_file(self, entry: Mapping[str, Any], options: ReadOptions) -> Self:
+        """Return a source of one of the files that `describe` lists."""
+
+    def file_by_file(self, described: Mapping[str, Any]) -> list[tuple[Self, dict[str, Any]]]:
+        """Return a source of each file, in order, and the file's identity: what the description says beside its name.
+
+        All have the columns and types that the files have together, and those that only `filters` test besides.
+
+        Args:
+            described: What `describe` returned: the files as they were then.
+
+        Raises:
+            SourceError: The files cannot be read.
+        """
+        options = self._options
+        read = self.schema()
+        tested = [one.column for conditions in options.filters for one in conditions]
+        if options.columns is not None and tested:
+            more = copy.copy(self)
+            more._options = replace(options, columns=[*dict.fromkeys([*read.names, *tested])])
+            read = more.schema()
+        types = dict(zip(read.names, read.types, strict=True))
+        pinned = replace(options, format=described["format"], column_types=types)
+        return [(self._of_one_file(entry, pinned), _identity(entry)) for entry in described[self._LISTED_AS]]
+
+    def identities(self) -> list[dict[str, Any]]:
+        """Return the identity of each file.
+
+        Raises:
+            SourceError: The files cannot be read.
+        """
+        return [_identity(entry) for entry in self.describe()[self._LISTED_AS]]
+
+    def read(self, *, progress: bool | None = None) -> pd.DataFrame:
+        """Read all rows into memory; `smkit.frames.to_pandas` says which types they get.
+
+        Args:
+            progress: Whether a long read shows bytes and rows on stderr; default: in a terminal or a notebook.
+
+        Raises:
+            SourceError: The source cannot be read.
+        """
+        with self._open_files() as opened:
+            stream = self._stream(opened, BATCH_SIZE)
+            with closing(stream.batches), closing(_shown(stream, opened, progress)) as batches:
+                columns = pa.Table.from_batches(batches, schema=stream.schema).columns
+        return _to_frame(stream.schema, columns)
+
+    @contextmanager
+    def _open(self, batch_size: int) -> Iterator[Stream]:
+        with self._open_files() as opened:
+            yield self._stream(opened, batch_size)
+
+    def _stream(self, opened: DataFiles, batch_size: int) -> Stream:
+        format_ = make_format(self._options.format_of(opened.files), self._options.csv)
+        return open_files(opened, format_, self._options, batch_size)
+
+
+def _identity(entry: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what a description says of a file beside its name: the same file may have another on another machine."""
+    return {name: value for name, value in entry.items() if name not in {"name", "key", "bucket"}}
+
+
+def _to_frame(schema: pa.Schema, columns: list[pa.ChunkedArray]) -> pd.DataFrame:
+    """Convert column by column, and let go of each: a frame and a table of the same rows need not fit side by side.
+
+    Args:
+        schema: The columns' names and types.
+        columns: Their values; the list is emptied.
+    """
+    if not 0 < len(columns) <= _SEPARATE_COLUMNS:
+        return to_pandas(pa.Table.from_arrays(columns, schema=schema))
+    columns.reverse()
+    series = {
+        field.name: to_pandas(pa.table([columns.pop()], schema=pa.schema([field])))[field.name] for field in schema
+    }
+    return pd.DataFrame(series, copy=False)
+
+
+def _shown(stream: Stream, opened: DataFiles, progress: bool | None) -> Generator[pa.RecordBatch, None, None]:
+    """Pass the batches on and show how far the read is."""
+    before, rows = opened.bytes_read, 0
+    with tqdm(
+        desc="read",
+        total=sum(file.size for file in opened.files),
+        unit="B",
+        unit_scale=True,
+        unit_divisor=1024,
+        delay=_PROGRESS_DELAY,
+        # None means: only where somebody looks.
+        disable=None if progress is None else not progress,
+    ) as bar:
+        for batch in stream.batches:
+            rows += batch.num_rows
+            bar.set_postfix_str(f"{rows:,} rows", refresh=False)
+            bar.update(opened.bytes_read - before - bar.n)
+            yield batch
+        if bar.total and bar.n < bar.total:
+            # Columns and row groups that were not wanted need not be read.
+            bar.total = bar.n
