@@ -72,6 +72,27 @@ def test_a_job_is_published_with_its_lineage(models: smkit.ArtifactStore, tmp_pa
     assert models.load("houses", allow_pickle=True).alpha == 2.0
 
 
+@pytest.mark.parametrize(
+    ("written", "published"),
+    [
+        (b'{"alpha": 2.0, "fit_intercept": true}', {"alpha": 2.0, "fit_intercept": True, "learning-rate": 0.1}),
+        (b'{"alpha": 2.0, "learning_rate": 0.1}', {"alpha": 2.0, "learning_rate": 0.1}),
+        # A file of a script's own that only has the name.
+        (b"[1, 2]", {"alpha": 2.0, "learning-rate": 0.1}),
+        (b"alpha = 2", {"alpha": 2.0, "learning-rate": 0.1}),
+    ],
+)
+def test_the_values_that_the_script_used_are_published(
+    models: smkit.ArtifactStore, tmp_path: Path, written: bytes, published: dict[str, Any]
+) -> None:
+    path = tmp_path / "model.tar.gz"
+    path.write_bytes(packed(("model.joblib", model_bytes(2.0)), ("hyperparameters.json", written)))
+    job = Job(path)
+    lineage = {**job.lineage(), "hyperparameters": {"alpha": 2.0, "learning-rate": 0.1}}
+    job.lineage = lambda: lineage  # type: ignore[method-assign]
+    assert models.publish("houses", job).hyperparameters == published
+
+
 def test_an_unfinished_job_is_not_published(models: smkit.ArtifactStore, tmp_path: Path) -> None:
     class Running(Job):
         def model_archive(self) -> Path:

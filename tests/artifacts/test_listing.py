@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 import smkit
 from smkit.artifacts.comparison import Comparison, Difference
-from smkit.artifacts.display import aligned, printable, shortened, shown_size, width_of
+from smkit.display import aligned, printable, shortened, shown_size, width_of
 from smkit.errors import IntegrityError, ModelError, VersionNotFound
 from tests.artifacts.helpers import Job, fitted, model_bytes, packed
 

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 import smkit
-from smkit.artifacts.display import width_of
+from smkit.display import width_of
 
 if TYPE_CHECKING:
     from pathlib import Path

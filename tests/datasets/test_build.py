@@ -292,7 +292,7 @@ def test_parquet_is_what_pyarrow_1_0_reads(settings: Settings) -> None:
     assert metadata.format_version in {"2.6", "2.4"}
     for number in range(metadata.num_columns):
         column = metadata.row_group(0).column(number)
-        assert column.compression == "SNAPPY"
+        assert column.compression == "ZSTD"
         assert set(column.encodings) <= {"PLAIN", "RLE", "RLE_DICTIONARY", "PLAIN_DICTIONARY"}
     assert b"pandas" not in (metadata.metadata or {})
 

@@ -6,6 +6,7 @@ import datetime as dt
 import decimal
 import json
 import math
+import pickle
 from typing import Any
 
 import numpy as np
@@ -16,7 +17,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from smkit import Column, DatasetBuilder, Schema, Settings
-from smkit.datasets.schema import SchemaCheck, Violation
+from smkit.datasets.checking import SchemaCheck
+from smkit.datasets.schema import Violation
 from smkit.errors import ConfigError, SchemaViolationError
 from tests.datasets.conftest import TableSource, wall
 
@@ -387,3 +389,34 @@ def test_two_checks_are_reported_together(settings: Settings) -> None:
     with pytest.raises(SchemaViolationError) as caught:
         builder.build()
     assert [violation.samples for violation in caught.value.violations] == [[(2, 3.0)], [(1, 3.0)]]
+
+
+@given(
+    stretches=st.lists(
+        st.lists(
+            st.sampled_from(
+                [
+                    pa.table({"x": [1, 2, 9], "y": ["a", None, "b"]}),
+                    pa.table({"x": [0.5, None], "y": ["c", "a"]}),
+                    pa.table({"x": ["text"], "z": ["b"]}),
+                    pa.table({"x": pa.nulls(2), "y": ["a", "a"]}),
+                    pa.table({"x": pa.array([], pa.int64()), "y": pa.array([], pa.string())}),
+                ]
+            ),
+            max_size=4,
+        ),
+        max_size=4,
+    )
+)
+def test_stretches_checked_side_by_side_tell_what_one_pass_tells(stretches: list[list[pa.Table]]) -> None:
+    schema = Schema({"y": Column("string", unique=True), "x": Column("int64", max=5, unique=True)}, strict=True)
+    alone, together, repeats = SchemaCheck(schema), SchemaCheck(schema), SchemaCheck(schema)
+    for stretch in stretches:
+        part = SchemaCheck(schema)
+        for table in stretch:
+            alone.feed(table)
+            part.feed(table, repeats=False)
+            repeats.feed_repeats(table)
+        together.extend(pickle.loads(pickle.dumps(part)))
+    together.add_repeats(repeats)
+    assert list(map(str, together.violations)) == list(map(str, alone.violations))

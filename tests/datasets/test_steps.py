@@ -17,6 +17,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from smkit import DatasetBuilder, Settings
+from smkit.datasets.running import Run
 from smkit.datasets.steps import Clean
 from smkit.datasets.transforms import Map, code_digest
 from smkit.errors import ConfigError, DatasetError, EmptyResultError, MissingColumnError, TransformError
@@ -31,7 +32,7 @@ NAN = float("nan")
 def clean(table: pa.Table, batch_size: int = 100, **arguments: Any) -> pa.Table:
     step = Clean(**{"drop_missing": (), "drop_duplicates": (), **arguments})
     batches = (table.slice(start, batch_size) for start in range(0, table.num_rows, batch_size))
-    return pa.concat_tables(step.run(batches, []))
+    return pa.concat_tables(step.run(batches, Run()))
 
 
 def build(

@@ -6,7 +6,7 @@ import html
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from smkit.artifacts.display import aligned, shortened, shown
+from smkit.display import aligned, shortened, shown
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, overload
 
-from smkit.artifacts.display import MISSING, html_table, shown, shown_size, shown_time
 from smkit.artifacts.version import ModelVersion
+from smkit.display import MISSING, html_table, shown, shown_size, shown_time
 from smkit.errors import InvalidNameError
 from smkit.naming import check_job_name
 

@@ -28,7 +28,8 @@ ARCHIVE = "model.tar.gz"
 _ARCHIVE_SUFFIXES = (".tar.gz", ".tgz")
 #: What the training template writes beside the model.
 _METRICS, _SIGNATURE, _ENVIRONMENT = "metrics.json", "signature.json", "environment.json"
-_SIDE_FILES = frozenset({_METRICS, _SIGNATURE, _ENVIRONMENT})
+_HYPERPARAMETERS = "hyperparameters.json"
+_SIDE_FILES = frozenset({_METRICS, _SIGNATURE, _ENVIRONMENT, _HYPERPARAMETERS})
 _SIDE_FILE_BYTES = 1 << 20
 #: What a job says of these goes beside the job; the rest describes the job itself.
 _LINEAGE_FACTS = ("metrics", "hyperparameters", "inputs", "code", "environment")
@@ -134,6 +135,7 @@ def _draft_job(job: TrainedJob, how: Drafting) -> Draft:
             **said,
             # What the script wrote itself is nearer to the training than what the runner saw.
             **found,
+            "hyperparameters": _effective(said.get("hyperparameters", {}), found.get("hyperparameters", {})),
             "metrics": {**found.get("metrics", {}), **said.get("metrics", {})},
             "job": {key: value for key, value in lineage.items() if key not in _LINEAGE_FACTS},
         }
@@ -245,7 +247,13 @@ class _InspectedArchive:
         members, side = list_members(stream, self._where, keep=_SIDE_FILES, keep_bytes=_SIDE_FILE_BYTES)
         if not members:
             raise ModelError(f"{self._where} holds no file: the training script saved no model")
-        self._found = {**_facts_of(side, self._where), "members": [vars(member) for member in members]}
+        self._found = {**_facts_of(side, self._where), "members": [member.to_record() for member in members]}
+
+
+def _effective(given: Mapping[str, Any], used: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the values that a script used: those it says it did, and what else it was given."""
+    # The template takes `learning-rate` for its field learning_rate.
+    return {name: value for name, value in given.items() if name.replace("-", "_") not in used} | dict(used)
 
 
 def _facts_of(side: Mapping[str, bytes], where: str) -> dict[str, Any]:
@@ -255,8 +263,13 @@ def _facts_of(side: Mapping[str, bytes], where: str) -> dict[str, Any]:
         try:
             value = json.loads(data)
         except (ValueError, RecursionError):
+            if name == _HYPERPARAMETERS:
+                continue
             raise ModelError(f"{name} in {where} is not JSON: write it with json.dump, or remove it") from None
         if not isinstance(value, dict):
+            # A script may write a file of this name for its own ends: a job leaves it aside, and so does this.
+            if name == _HYPERPARAMETERS:
+                continue
             raise ModelError(f"{name} in {where} holds {type(value).__name__}, expected a JSON object")
         facts[name.removesuffix(".json")] = value
     if _METRICS in side:

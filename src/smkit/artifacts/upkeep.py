@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta, timezone
 from typing import TYPE_CHECKING, Any
 
-from smkit.artifacts.display import printable, shown_size, shown_time
+from smkit.display import printable, shown_size, shown_time
 from smkit.errors import ConfigError, IntegrityError, VersionInUse
 from smkit.versioning.maintenance import (
     WEEK,

@@ -11,7 +11,7 @@ import typer
 from typer.core import TyperGroup
 
 from smkit._version import __version__
-from smkit.cli import models
+from smkit.cli import datasets, models, sandbox
 from smkit.cli.output import write_message
 from smkit.errors import SmkitError
 
@@ -46,7 +46,9 @@ app = typer.Typer(
     pretty_exceptions_show_locals=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
+app.add_typer(datasets.app, name="datasets")
 app.add_typer(models.app, name="models")
+app.command("sandbox")(sandbox.run)
 
 
 def _print_version(wanted: bool) -> None:

@@ -52,7 +52,7 @@ def list_models(name: _AnyName = None, as_json: _Json = False) -> None:
 
     Examples: smkit models list; smkit models list houses --json
     """
-    from smkit.artifacts.display import MISSING, shown_time
+    from smkit.display import MISSING, shown_time
 
     store = _store()
     if name is not None:
@@ -123,7 +123,7 @@ def show(ref: _Ref, as_json: _Json = False) -> None:
 
     Example: smkit models show houses@production
     """
-    from smkit.artifacts.display import shown_size, shown_time
+    from smkit.display import shown_size, shown_time
 
     store = _store()
     version = store.get(ref)
@@ -214,7 +214,7 @@ def history(name: _Name, alias: _Alias, as_json: _Json = False) -> None:
 
     Example: smkit models history houses production
     """
-    from smkit.artifacts.display import shown_time
+    from smkit.display import shown_time
 
     moves = _store().history(name, alias)
     if as_json:

@@ -33,7 +33,7 @@ def write_message(text: str) -> None:
 
 def write_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
     """Write a table: for a terminal in columns that fit it, for a pipe whole, separated by tabs."""
-    from smkit.artifacts.display import aligned
+    from smkit.display import aligned
 
     cells = [[clean(cell) for cell in row] for row in (header, *rows)]
     width = terminal_width()
@@ -43,7 +43,7 @@ def write_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
 
 def write_fields(fields: Mapping[str, Any]) -> None:
     """Write names and values, one to a line; what is empty is left out."""
-    from smkit.artifacts.display import shown
+    from smkit.display import shown
 
     rows = [(clean(name), shown(value)) for name, value in fields.items() if value not in (None, "", {}, [])]
     longest = max((len(name) for name, _ in rows), default=0)
@@ -58,6 +58,6 @@ def terminal_width() -> int | None:
 
 def clean(text: str) -> str:
     """Return text whose lines are printable."""
-    from smkit.artifacts.display import printable
+    from smkit.display import printable
 
     return "\n".join(printable(line) for line in text.split("\n"))

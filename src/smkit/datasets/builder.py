@@ -5,52 +5,34 @@ from __future__ import annotations
 import base64
 import contextlib
 import json
-import warnings
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any, Protocol, get_args
+from typing import TYPE_CHECKING, Any, cast, get_args
 
-import pyarrow as pa
-
-from smkit.datasets.columns import check_names, differing, stored_table
-from smkit.datasets.dataset import Dataset
-from smkit.datasets.schema import Schema, SchemaCheck, Violation, violation_error
-from smkit.datasets.splits import SPLITS, SplitRule, check_splits, make_rule
-from smkit.datasets.splitters import start_splitter
-from smkit.datasets.spool import Spool
-from smkit.datasets.staging import parts_folder, temporary_folder
-from smkit.datasets.steps import Check, Clean, columns_of, require_columns
+from smkit.config import Settings
+from smkit.datasets.appending import Append
+from smkit.datasets.dataset import Dataset, DatasetSplit
+from smkit.datasets.local import build_here
+from smkit.datasets.recipe import Built, Recipe, RowSource
+from smkit.datasets.schema import Schema
+from smkit.datasets.splits import SPLITS, SplitRule, make_rule
+from smkit.datasets.steps import Check, Clean, columns_of
 from smkit.datasets.store import open_log
 from smkit.datasets.transforms import Map
-from smkit.datasets.writing import Format, PartWriter, check_storable
+from smkit.datasets.writing import Format
 from smkit.environment import describe_environment
-from smkit.errors import ConfigError, DatasetError, EmptyResultError, IntegrityError, SourceError
+from smkit.errors import ConfigError, IntegrityError
 from smkit.naming import check_name
 from smkit.storage import check_settings
 
-with warnings.catch_warnings():
-    # In a notebook without ipywidgets tqdm shows a plain bar, and would say so in red at the first build.
-    warnings.filterwarnings("ignore", message="IProgress not found")
-    from tqdm.auto import tqdm
-
 if TYPE_CHECKING:
-    from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
-    from pathlib import Path
+    from collections.abc import Callable, Iterable, Sequence
 
     import pandas as pd
+    import pyarrow as pa
+    from distributed import Client
 
-    from smkit.config import Settings
     from smkit.datasets.steps import Step
     from smkit.versioning import Manifest, StoredFile, VersionLog
-
-
-class RowSource(Protocol):
-    """What a dataset is built from: smkit's sources, or anything of this shape."""
-
-    def batches(self, *, batch_size: int = ...) -> Iterator[pa.RecordBatch]:
-        """Yield the rows, at most `batch_size` at a time."""
-
-    def describe(self) -> dict[str, Any]:
-        """Return where the rows come from, as JSON values without secrets."""
 
 
 @dataclass(frozen=True)
@@ -61,7 +43,7 @@ class DatasetBuilder:
 
     Args:
         name: The dataset's name.
-        source: Where the rows come from.
+        source: Where the rows come from; a dataset, or one split of it, is a source too.
         settings: Where the dataset goes; default: `Settings()`, read by `build`.
 
     Raises:
@@ -74,6 +56,7 @@ class DatasetBuilder:
     settings: Settings | None = None
     _steps: tuple[Step, ...] = field(default=(), repr=False)
     _rule: SplitRule = field(default=SplitRule(), repr=False)
+    _append: Append | None = field(default=None, repr=False)
 
     def __post_init__(self) -> None:
         check_name(self.name, "dataset")
@@ -88,7 +71,8 @@ class DatasetBuilder:
         steps = [step.describe() for step in self._steps]
         names = [f"{step['step']} {step.get('function', '')}".strip() for step in steps]
         split = [] if self._rule.method == "none" else [f"split {self._rule.method}"]
-        return f"<DatasetBuilder {self.name}: {' -> '.join([repr(self.source), *names, *split])}>"
+        append = [f"append by {', '.join(self._append.key)}"] if self._append else []
+        return f"<DatasetBuilder {self.name}: {' -> '.join([repr(self.source), *names, *append, *split])}>"
 
     def clean(
         self, *, drop_missing: bool | str | Iterable[str] = False, drop_duplicates: bool | str | Iterable[str] = False
@@ -168,12 +152,35 @@ class DatasetBuilder:
         rule = make_rule(test=test, validation=validation, by=by, stratify=stratify, group=group, time=time, seed=seed)
         return replace(self, _rule=rule)
 
+    def append(self, key: str | Sequence[str], *, to: str | Dataset | None = None) -> DatasetBuilder:
+        """Add to a version: `build` makes a version that holds its rows, and of the new rows those whose key is new.
+
+        Old rows keep their split, and new rows are split by the same rule, so `split` may be left out; a rule that
+        places rows by counts (`stratify`, `group`, `time`) cannot grow. Old files are taken over without being read
+        into memory. Where no row is new, `build` returns the old version. Takes 16 bytes of memory for each key.
+
+        Args:
+            key: The column or columns that name a row. Among the new rows none may be missing, and none may repeat.
+            to: The version, such as `houses@3`, or a dataset; None: the latest, and where there is none yet, all rows
+                are new.
+
+        Raises:
+            ConfigError: An argument is of the wrong kind.
+        """
+        columns = columns_of(key, "key")
+        if not columns or len(set(columns)) < len(columns):
+            raise ConfigError(f"append: key={key!r}: expected a column's name, or a list of different names")
+        if to is not None and not isinstance(to, (str, Dataset)):
+            raise ConfigError(f"append: to={to!r}: expected a reference such as '{self.name}@3', or a dataset")
+        return replace(self, _append=Append(columns, to))
+
     def build(
         self,
         *,
         format: Format = "parquet",  # noqa: A002 - the word that pandas and pyarrow users look for
         batch_size: int = 65_536,
         progress: bool | None = None,
+        client: Client | None = None,
     ) -> Dataset:
         """Read, transform, check and split all rows and publish them as a new version.
 
@@ -184,6 +191,9 @@ class DatasetBuilder:
             format: `parquet`, or `csv` for training images or scripts without pyarrow.
             batch_size: Rows a batch; changes the memory used, never the result.
             progress: Whether to show a progress bar; None: on a terminal or in a notebook.
+            client: A Dask cluster that does the work, such as `distributed.Client(...)`, with the same result; None:
+                this process. `docs/datasets.md` says which sources can be read by several machines, and what the
+                workers need.
 
         Raises:
             SourceError: The source cannot be read.
@@ -193,134 +203,88 @@ class DatasetBuilder:
             SchemaViolationError: Rows break a schema; all violations are listed.
             EmptySplitError: A split would be empty.
             StorageError: The disk is full or the store failed. No version is visible then.
+
+        With `append` also:
+
+        Raises:
+            DatasetError: A key repeats or is missing, or columns differ from those of the version that is added to.
+            VersionNotFound: There is no such version.
+            IntegrityError: Its bytes are not those that were published.
         """
         if format not in get_args(Format):
             raise ConfigError(f"format={format!r}: expected one of {', '.join(get_args(Format))}")
         if isinstance(batch_size, bool) or not isinstance(batch_size, int) or batch_size < 1:
             raise ConfigError(f"batch_size={batch_size!r}: expected a positive number of rows")
-        log = open_log(self.settings)
+        settings = self.settings or Settings()
+        log = open_log(settings)
         source = self._describe_source()
-        with temporary_folder() as folder:
-            spool = Spool(folder)
-            read = self._fill(spool, batch_size, progress)
-            check_storable(spool.schema, format)
-            with parts_folder(log.store, folder) as parts:
-                writers = self._write(spool, parts, format)
-                rows = {split: writer.rows for split, writer in writers.items() if writer.rows}
-                content = {"format": format, "schema": _listed(spool.schema), "splits": rows}
-                facts = {
-                    "arrow_schema": base64.b64encode(spool.schema.serialize().to_pybytes()).decode(),
-                    "source": {**source, "rows_read": read},
-                    "steps": [step.describe() for step in self._steps],
-                    "split": self._rule.describe(),
-                    "environment": describe_environment(),
-                }
+        adding = self._append.start(log, self.name) if self._append else None
+        rule = self._rule
+        if adding is not None:
+            adding.check_format(format)
+            rule = adding.rule(self._rule)
+        recipe = Recipe(self.name, self.source, source, self._steps, rule, adding, format, batch_size, progress)
+        with contextlib.ExitStack() as stack:
+            if client is None:
+                built = stack.enter_context(build_here(recipe, log.store))
+            else:
+                from smkit.datasets.cluster import build_on
 
-                def body(stored: tuple[StoredFile, ...]) -> dict[str, Any]:
-                    sizes = {split: sum(f.size for f in stored if f.path.startswith(f"{split}/")) for split in rows}
-                    splits = {split: {"rows": count, "bytes": sizes[split]} for split, count in rows.items()}
-                    return {**content, "splits": splits, **facts}
+                built = stack.enter_context(build_on(client, recipe, log, settings))
+            if built is None:  # no row is new
+                return cast("Dataset", adding.parent if adding else None)
+            return Dataset(self._publish(built, recipe, log, settings), log)
 
-                files = [file for writer in writers.values() for file in writer.files]
-                published = log.publish(self.name, files, body, content=content, reuse="any")
-                if not published.created and not _is_whole(log, published.manifest):
-                    # Whoever builds again to mend a damaged version must not be handed that version.
-                    published = log.publish(self.name, files, body, content=content, reuse="never")
-        return Dataset(published.manifest, log)
+    def _publish(self, built: Built, recipe: Recipe, log: VersionLog, settings: Settings) -> Manifest:
+        adding = recipe.adding
+        rows = {split: built.rows.get(split, 0) + recipe.rows_before.get(split, 0) for split in SPLITS}
+        rows = {split: count for split, count in rows.items() if count}
+        content: dict[str, Any] = {"format": recipe.format, "schema": _listed(built.schema), "splits": rows}
+        parents = [
+            {"ref": one.ref, "relation": relation, "digest": one.digest, "uri": one.uri}
+            for relation, one in (("append", adding.parent if adding else None), ("source", _dataset_of(self.source)))
+            if one is not None
+        ]
+        facts: dict[str, Any] = {
+            "arrow_schema": base64.b64encode(built.schema.serialize().to_pybytes()).decode(),
+            "source": {**recipe.described, "rows_read": built.read},
+            "steps": [step.describe() for step in self._steps],
+            "split": recipe.rule.describe(),
+            "environment": describe_environment(),
+            **({"parents": parents} if parents else {}),
+            **({"append": adding.describe(built.left)} if adding else {}),
+        }
+
+        def body(stored: tuple[StoredFile, ...]) -> dict[str, Any]:
+            sizes = {split: sum(f.size for f in stored if f.path.startswith(f"{split}/")) for split in rows}
+            splits = {split: {"rows": count, "bytes": sizes[split]} for split, count in rows.items()}
+            return {**content, "splits": splits, **facts}
+
+        files = [*(adding.kept(settings, built.folder) if adding else ()), *built.files]
+        published = log.publish(self.name, files, body, content=content, reuse="any")
+        if not published.created and not _is_whole(log, published.manifest):
+            # Whoever builds again to mend a damaged version must not be handed that version.
+            published = log.publish(self.name, files, body, content=content, reuse="never")
+        return published.manifest
 
     def _describe_source(self) -> dict[str, Any]:
         """Ask before the work, so that a source that cannot describe itself costs nothing."""
         described = self.source.describe()
         try:
             json.dumps(described, sort_keys=True)
-            return dict(described)
+            described = dict(described)
         except (TypeError, ValueError) as error:
             raise ConfigError(
                 f"{type(self.source).__name__}.describe() must return a dict of JSON values: {error}"
             ) from None
+        return described if _dataset_of(self.source) is None else {"type": "dataset", **described}
 
-    def _fill(self, spool: Spool, batch_size: int, progress: bool | None) -> int:
-        """Run the steps over all batches into the spool; return how many rows the source gave."""
-        read = 0
-        checks: list[SchemaCheck] = []
-        # tqdm's disable=None means: only where somebody looks.
-        bar = tqdm(desc=self.name, unit=" rows", unit_scale=True, disable=None if progress is None else not progress)
 
-        def tables() -> Generator[pa.Table]:
-            nonlocal read
-            with contextlib.closing(self._rows_of_source(batch_size)) as rows:
-                for table in rows:
-                    read += table.num_rows
-                    bar.update(table.num_rows)
-                    yield table
-
-        with contextlib.ExitStack() as stack:
-            stack.enter_context(bar)
-            stack.callback(spool.abandon)
-            stream = tables()
-            stack.callback(stream.close)
-            for step in self._steps:
-                stream = step.run(stream, checks)
-                stack.callback(stream.close)
-            try:
-                for table in stream:
-                    spool.append(table)
-                spool.finish()
-            except DatasetError as error:
-                # Bad rows often break a later step: the rule that they break says more than the step's failure.
-                if violations := _found(checks):
-                    raise violation_error(violations, self.name) from error
-                raise
-        if violations := _found(checks):
-            raise violation_error(violations, self.name)
-        if not read:
-            raise EmptyResultError(f"dataset {self.name!r} was not built: the source has no rows: {self.source!r}")
-        if not spool.rows:
-            raise EmptyResultError(f"dataset {self.name!r} was not built: of {read:,} rows the steps left none")
-        return read
-
-    def _rows_of_source(self, batch_size: int) -> Generator[pa.Table]:
-        """Yield the source's batches; every one has the same columns, under different names."""
-        columns: list[str] | None = None
-        batches = self.source.batches(batch_size=batch_size)
-        with contextlib.ExitStack() as stack:
-            # Closed here and not by the garbage collector: a source may hold a connection.
-            if (close := getattr(batches, "close", None)) is not None:
-                stack.callback(close)
-            for batch in batches:
-                if not isinstance(batch, pa.RecordBatch):
-                    raise SourceError(f"{self.source!r} yields {type(batch).__name__}, expected pyarrow.RecordBatch")
-                if columns is None:
-                    columns = batch.schema.names
-                    check_names(columns, f"{self.source!r}")
-                elif difference := differing(columns, batch.schema.names):
-                    raise SourceError(f"{self.source!r} changes its columns between batches: {difference}")
-                yield stored_table(pa.Table.from_batches([batch]))
-
-    def _write(self, spool: Spool, folder: Path, file_format: Format) -> dict[str, PartWriter]:
-        rule = self._rule
-        require_columns(spool.schema.empty_table(), rule.columns, "split")
-        splitter = start_splitter(rule)
-        if rule.columns:
-            for table in spool.read(rule.columns):
-                splitter.observe(table)
-        splitter.settle(spool.rows)
-        writers = {split: PartWriter(folder, split, spool.schema, file_format) for split in SPLITS}
-        try:
-            start = 0
-            for table in spool.read():
-                placed = splitter.assign(table, start)
-                for index, writer in enumerate(writers.values()):
-                    writer.append(table.filter(pa.array(placed == index)))
-                start += table.num_rows
-            check_splits(rule, {split: writer.rows for split, writer in writers.items()}, self.name)
-            for writer in writers.values():
-                writer.finish()
-        except BaseException:
-            for writer in writers.values():
-                writer.abandon()
-            raise
-        return writers
+def _dataset_of(source: RowSource) -> Dataset | None:
+    """Return the dataset that a source is, or that it is a split of."""
+    if isinstance(source, DatasetSplit):
+        return source.dataset
+    return source if isinstance(source, Dataset) else None
 
 
 def _is_whole(log: VersionLog, manifest: Manifest) -> bool:
@@ -336,11 +300,6 @@ def _is_whole(log: VersionLog, manifest: Manifest) -> bool:
     except IntegrityError:
         return False
     return True
-
-
-def _found(checks: list[SchemaCheck]) -> list[Violation]:
-    # Generators start from the last: its check comes first.
-    return [violation for check in reversed(checks) for violation in check.violations]
 
 
 def _listed(schema: pa.Schema) -> list[dict[str, str]]:

@@ -130,6 +130,28 @@ def unify_schemas(schemas: Iterable[pa.Schema]) -> pa.Schema:
     return unified
 
 
+def check_fits(schema: pa.Schema, like: pa.Schema) -> None:
+    """Refuse rows that cannot be added to a version without a change to its columns.
+
+    A column of NULLs alone fits every type, and a narrower number a wider one.
+
+    Raises:
+        DatasetError: Names, order or types differ; each is named.
+    """
+    if difference := differing(like.names, schema.names):
+        raise DatasetError(f"the new rows do not fit the version that they are to be added to: they are {difference}")
+    wrong = [
+        f"{new.name!r} is {new.type} instead of {old.type}"
+        for new, old in zip(schema, like, strict=True)
+        if unify_types(old.type, new.type) != old.type
+    ]
+    if wrong:
+        raise DatasetError(
+            f"the new rows do not fit the version that they are to be added to: {'; '.join(wrong)}; "
+            f"convert them in a map step, for example with astype"
+        )
+
+
 def unify_types(one: pa.DataType, other: pa.DataType) -> pa.DataType | None:
     """Return the type that holds both, whichever comes first; None where there is none.
 

@@ -6,27 +6,26 @@ import base64
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, BinaryIO
+from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
-import pyarrow.csv
-import pyarrow.parquet
 
-from smkit.datasets.columns import cast_table
+from smkit.datasets.lineage import ancestors_of, parents_of
+from smkit.datasets.parts import part_batches, read_part
 from smkit.datasets.splits import SPLITS
-from smkit.errors import ConfigError, IntegrityError, MissingColumnError, VersionNotFound, did_you_mean
+from smkit.errors import ConfigError, MissingColumnError, VersionNotFound, did_you_mean
 from smkit.frames import to_pandas
-from smkit.versioning.reading import copy_all, open_verified
+from smkit.versioning.reading import copy_all
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Generator, Iterable, Mapping, Sequence
 
     import pandas as pd
 
+    from smkit.datasets.diff import DatasetDiff
+    from smkit.datasets.lineage import Parent
+    from smkit.datasets.profile import DatasetProfile
     from smkit.versioning import Manifest, StoredFile, VersionLog
-
-#: Bytes that are parsed at a time; no row may be longer.
-_CSV_BLOCK = 1 << 26
 
 
 @dataclass(frozen=True, eq=False)
@@ -120,8 +119,33 @@ class Dataset:
         schema = self.schema
         wanted = schema.names if columns is None else self._check_columns(columns, schema)
         splits = self.splits if split is None else (self[split].name,)
-        tables = [self._read_file(file, schema, wanted) for name in splits for file in self._files(name)]
+        store = self._log.store
+        files = [file for name in splits for file in self._files(name)]
+        tables = [read_part(store, self.manifest, file, schema, wanted) for file in files]
         return pa.concat_tables(tables).combine_chunks()
+
+    def batches(
+        self, *, batch_size: int = 65_536, split: str | None = None, columns: Sequence[str] | None = None
+    ) -> Generator[pa.RecordBatch]:
+        """Yield the rows in bounded memory, split after split; every file's SHA-256 is checked before its first row.
+
+        This makes a dataset a source: `DatasetBuilder("flats", dataset)`.
+
+        Args:
+            batch_size: The most rows of a batch.
+            split: The split; None for all.
+            columns: Only these columns, in this order.
+
+        Raises:
+            IntegrityError: Bytes are not those that were published.
+            VersionNotFound: There is no such split.
+            MissingColumnError: There is no such column.
+        """
+        schema = self.schema
+        wanted = schema.names if columns is None else self._check_columns(columns, schema)
+        for name in self.splits if split is None else (self[split].name,):
+            for file in self._files(name):
+                yield from part_batches(self._log.store, self.manifest, file, schema, wanted, batch_size=batch_size)
 
     def _check_columns(self, columns: Sequence[str], schema: pa.Schema) -> list[str]:
         if isinstance(columns, str) or not columns:
@@ -139,20 +163,55 @@ class Dataset:
     def _files(self, split: str) -> list[StoredFile]:
         return [file for file in self.manifest.files if file.path.startswith(f"{split}/")]
 
-    def _read_file(self, file: StoredFile, schema: pa.Schema, columns: list[str]) -> pa.Table:
-        # The stream and not a path: by another opening the bytes could be others than those that were checked.
-        with open_verified(self._log.store, self.manifest, file) as stream:
-            try:
-                if self.manifest.body["format"] == "parquet":
-                    # ParquetFile and not read_table: the latter takes folder names such as `a=1` for columns.
-                    with pyarrow.parquet.ParquetFile(stream) as parquet:
-                        table = parquet.read(columns=columns)
-                else:
-                    table = _read_csv(stream, schema)
-            except pa.ArrowInvalid as error:
-                raise IntegrityError(f"{file.path} of dataset {self.ref} cannot be read: {error}") from error
-        # Arrow takes `a` for a prefix of `a.b` as well, hence the selection; Parquet has no unit of seconds.
-        return cast_table(table.select(columns), pa.schema([schema.field(name) for name in columns]))
+    @property
+    def parents(self) -> tuple[Parent, ...]:
+        """The dataset versions that this one was made from: appended to, or read as its source."""
+        return parents_of(self.manifest)
+
+    def lineage(self) -> tuple[Parent, ...]:
+        """Return the parents, their parents and so on, the nearest first.
+
+        Raises:
+            IntegrityError: A manifest was changed.
+        """
+        return ancestors_of(self._log, self.manifest)
+
+    def profile(self, split: str | None = None, *, columns: Sequence[str] | None = None) -> DatasetProfile:
+        """Summarise each column: missing and distinct values, range, mean, quartiles, most frequent values.
+
+        One pass in bounded memory; see `DatasetProfile` for what is exact.
+
+        Args:
+            split: The split; None for all rows.
+            columns: Only these columns.
+
+        Raises:
+            IntegrityError: Bytes are not those that were published.
+            VersionNotFound: There is no such split.
+            MissingColumnError: There is no such column.
+        """
+        from smkit.datasets.profiling import profile_dataset
+
+        names = self.schema.names if columns is None else self._check_columns(columns, self.schema)
+        return profile_dataset(self, split, names)
+
+    def diff(self, other: Dataset, *, key: str | Iterable[str] | None = None) -> DatasetDiff:
+        """Compare with a version that came after: schema, rows of each split, rows added and removed, drift.
+
+        Args:
+            other: The version after; it may have another name.
+            key: Columns that name a row, so that changed rows are told from added and removed ones. Without it a
+                changed row is one removed and one added.
+
+        Raises:
+            ConfigError: `other` is no dataset.
+            MissingColumnError: A key column is not in both.
+            DatasetError: The key repeats or is missing in a row.
+            IntegrityError: Bytes are not those that were published.
+        """
+        from smkit.datasets.comparing import compare_datasets
+
+        return compare_datasets(self, other, key)
 
     def channels(self) -> dict[str, DatasetSplit]:
         """Return each split by its name: what a training job is given."""
@@ -195,6 +254,14 @@ class DatasetSplit:
         """Read the split into memory; see `Dataset.read`."""
         return self.dataset.read(self.name, columns=columns)
 
+    def batches(self, *, batch_size: int = 65_536, columns: Sequence[str] | None = None) -> Generator[pa.RecordBatch]:
+        """Yield the rows in bounded memory; see `Dataset.batches`."""
+        return self.dataset.batches(batch_size=batch_size, split=self.name, columns=columns)
+
+    def profile(self, *, columns: Sequence[str] | None = None) -> DatasetProfile:
+        """Summarise each column; see `Dataset.profile`."""
+        return self.dataset.profile(self.name, columns=columns)
+
     def download(self, folder: str | Path) -> None:
         """Copy the files into a folder, which is made if need be; each is checked against its SHA-256 on the way.
 
@@ -212,22 +279,3 @@ class DatasetSplit:
             "rows": self.dataset.rows[self.name],
             "uri": self.uri,
         }
-
-
-def _read_csv(stream: BinaryIO, schema: pa.Schema) -> pa.Table:
-    """Read a CSV part back to the types that were written: an empty field is missing, a quoted one is empty text."""
-    options = pyarrow.csv.ConvertOptions(
-        column_types=schema,
-        null_values=[""],
-        strings_can_be_null=True,
-        quoted_strings_can_be_null=False,
-        true_values=["true"],
-        false_values=["false"],
-    )
-    return pyarrow.csv.read_csv(
-        stream,
-        read_options=pyarrow.csv.ReadOptions(block_size=_CSV_BLOCK),
-        convert_options=options,
-        # The only column's NULL is an empty line.
-        parse_options=pyarrow.csv.ParseOptions(newlines_in_values=True, ignore_empty_lines=False),
-    )

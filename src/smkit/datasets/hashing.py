@@ -169,10 +169,12 @@ def _list_bits(offsets: NDArray[np.int32], items: pa.Array, salt: int, name: str
 def _text_bits(array: pa.Array, salt: int) -> NDArray[np.uint64]:
     if pa.types.is_binary(array.type) or pa.types.is_fixed_size_binary(array.type):
         array = pa.array([None if value is None else value.hex() for value in array.to_pylist()], pa.string())
-    texts = array.cast(pa.string()).fill_null("").to_numpy(zero_copy_only=False)
-    key = _TEXT_KEYS[salt % 2]
-    hashed: NDArray[np.uint64] = pd.util.hash_array(np.asarray(texts, dtype=object), hash_key=key, categorize=True)
-    return hashed
+    # Each distinct text once: making Python strings of them costs more than the hash.
+    encoded = array.cast(pa.string()).fill_null("").dictionary_encode()
+    texts = np.asarray(encoded.dictionary.to_numpy(zero_copy_only=False), dtype=object)
+    hashed: NDArray[np.uint64] = pd.util.hash_array(texts, hash_key=_TEXT_KEYS[salt % 2], categorize=False)
+    each: NDArray[np.uint64] = hashed[encoded.indices.to_numpy()]
+    return each
 
 
 def _integers(array: pa.Array) -> NDArray[np.int64]:
@@ -186,6 +188,11 @@ def _unsigned(values: NDArray[np.int64]) -> NDArray[np.uint64]:
     return np.ascontiguousarray(values, dtype=np.int64).view(np.uint64)
 
 
+def row_hashes(table: pa.Table, columns: Sequence[str]) -> tuple[NDArray[np.uint64], NDArray[np.uint64]]:
+    """Return the two independent halves of a 128-bit hash of each row, shape (rows,) each."""
+    return hash_rows(table, columns, salt=0), hash_rows(table, columns, salt=1)
+
+
 class SeenRows:
     """The 128-bit hashes of the rows seen so far: 16 bytes a row, in sorted runs that are merged as they grow."""
 
@@ -195,8 +202,10 @@ class SeenRows:
 
     def add(self, table: pa.Table) -> NDArray[np.bool_]:
         """Remember the rows and return which were not seen before, shape (rows,); of equal rows the first is new."""
-        high = hash_rows(table, self._columns, salt=0)
-        low = hash_rows(table, self._columns, salt=1)
+        return self.add_hashed(*row_hashes(table, self._columns))
+
+    def add_hashed(self, high: NDArray[np.uint64], low: NDArray[np.uint64]) -> NDArray[np.bool_]:
+        """As `add`, for rows of which only `row_hashes` is known."""
         # Stable, hence the first of equal rows comes first.
         order = np.argsort(high, kind="stable")
         if _collide(high[order], low[order]):
@@ -212,6 +221,14 @@ class SeenRows:
         is_new = np.zeros(len(first), dtype=bool)
         is_new[order] = first
         return is_new
+
+    def contains(self, table: pa.Table) -> NDArray[np.bool_]:
+        """Return which rows were seen before, shape (rows,)."""
+        high, low = row_hashes(table, self._columns)
+        found = np.zeros(len(high), dtype=bool)
+        for run_high, run_low in self._runs:
+            found |= _contains(run_high, run_low, high, low)
+        return found
 
     def _merge(self) -> None:
         """Keep each run at most half as long as the one before it, so that there are few."""

@@ -9,21 +9,19 @@ import math
 import reprlib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, fields
+from functools import partial
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from smkit.datasets import bounds
-from smkit.datasets.columns import unify_types
-from smkit.datasets.hashing import SeenRows
-from smkit.errors import ConfigError, SchemaViolationError, did_you_mean
+from smkit.errors import ConfigError, did_you_mean
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable
 
 _SAMPLES = 5
 
@@ -183,6 +181,15 @@ class Schema:
     def __repr__(self) -> str:
         return f"Schema({dict(self.columns)!r}, strict={self.strict})"
 
+    def __reduce__(self) -> Any:
+        """Survive the way to a worker process: a mapping proxy cannot be pickled."""
+        return partial(Schema, strict=self.strict), (dict(self.columns),)
+
+    @property
+    def unique(self) -> tuple[str, ...]:
+        """The columns whose values may not repeat."""
+        return tuple(name for name, column in self.columns.items() if column.unique)
+
     def describe(self) -> dict[str, Any]:
         """Return the schema as JSON values."""
         return {"columns": {name: column.describe() for name, column in self.columns.items()}, "strict": self.strict}
@@ -208,112 +215,17 @@ class Violation:
         if not self.count:
             return f"{self.column}: {self.rule}"
         rows = "row" if self.count == 1 else "rows"
-        shown = ", ".join(f"{number}: {_shown(value)}" for number, value in self.samples)
+        examples = ", ".join(f"{number}: {shown(value)}" for number, value in self.samples)
         more = ", ..." if self.count > len(self.samples) else ""
-        return f"{self.column}: {self.rule}: {self.count:,} {rows} ({shown}{more})"
-
-
-class SchemaCheck:
-    """One check of one stream of rows: fed batch by batch, asked at the end."""
-
-    def __init__(self, schema: Schema) -> None:
-        self._schema = schema
-        self._row = 0
-        self._violations: dict[tuple[str, str], Violation] = {}
-        self._seen = {name: SeenRows([name]) for name, column in schema.columns.items() if column.unique}
-        self._types: dict[str, pa.DataType | None] = {}
-        self._incomparable: dict[str, Violation] = {}
-
-    @property
-    def violations(self) -> tuple[Violation, ...]:
-        """What was broken so far."""
-        # One batch may hold integers where the whole column holds floats: only the unified type counts.
-        wrong = {
-            name: Violation(name, f"has type {kind}, expected {self._schema.columns[name].dtype}")
-            for name, kind in self._types.items()
-            if kind is not None and not self._schema.columns[name].accepts(kind)
-        }
-        return (*self._violations.values(), *({**self._incomparable, **wrong}).values())
-
-    def feed(self, table: pa.Table) -> None:
-        """Check the next rows."""
-        if self._schema.strict:
-            for name in table.column_names:
-                if name not in self._schema.columns:
-                    self._broken(name, "is not in the schema, which is strict")
-        for name, column in self._schema.columns.items():
-            if name not in table.column_names:
-                there = ", ".join(table.column_names)
-                self._broken(name, f"is missing{did_you_mean(name, table.column_names)}; there are {there}")
-            else:
-                self._note_type(name, table.column(name).type)
-                self._feed_column(name, column, table)
-        self._row += table.num_rows
-
-    def _note_type(self, name: str, kind: pa.DataType) -> None:
-        before = self._types.setdefault(name, kind)
-        if before is None or before == kind:
-            return
-        self._types[name] = unify_types(before, kind)
-        if self._types[name] is None:
-            self._broken(name, f"has type {before} in some batches and {kind} in others")
-
-    def _feed_column(self, name: str, column: Column, table: pa.Table) -> None:
-        values = table.column(name)
-        missing = pc.is_null(values, nan_is_null=pa.types.is_floating(values.type))
-        if not column.nullable:
-            self._rows(name, "is missing, and the column is not nullable", missing, values)
-        if pa.types.is_null(values.type):
-            return
-        # Missing values are the rule's above, not that of the following.
-        try:
-            if column.min is not None:
-                broken = bounds.less(values, column.min).fill_null(False)
-                self._rows(name, f"is less than {column.min!r}", pc.and_not(broken, missing), values)
-            if column.max is not None:
-                broken = bounds.greater(values, column.max).fill_null(False)
-                self._rows(name, f"is greater than {column.max!r}", pc.and_not(broken, missing), values)
-            if column.allowed is not None:
-                allowed = tuple(column.allowed)
-                strange = pc.invert(pc.or_(bounds.one_of(values, allowed), missing))
-                self._rows(name, f"is not one of {_shown(list(allowed))}", strange, values)
-        except bounds.IncomparableError as error:
-            self._incomparable.setdefault(name, Violation(name, str(error)))
-        if column.unique:
-            repeated = pa.chunked_array([pa.array(~self._seen[name].add(table))])
-            repeated = pc.and_not(repeated, missing)
-            self._rows(name, "repeats an earlier value, and the column is unique", repeated, values)
-
-    def _rows(self, name: str, rule: str, broken: pa.ChunkedArray, values: pa.ChunkedArray) -> None:
-        count = pc.sum(broken).as_py() or 0
-        if not count:
-            return
-        violation = self._broken(name, rule)
-        violation.count += count
-        wanted = _SAMPLES - len(violation.samples)
-        if wanted > 0:
-            positions = pc.indices_nonzero(broken)[:wanted]
-            samples = zip(positions.to_pylist(), values.take(positions).to_pylist(), strict=True)
-            violation.samples.extend((self._row + position, value) for position, value in samples)
-
-    def _broken(self, name: str, rule: str) -> Violation:
-        return self._violations.setdefault((name, rule), Violation(name, rule))
-
-
-def violation_error(violations: Sequence[Violation], name: str) -> SchemaViolationError:
-    """Return one error that lists all violations."""
-    rules = "1 rule" if len(violations) == 1 else f"{len(violations)} rules"
-    lines = "\n".join(f"  - {violation}" for violation in violations)
-    return SchemaViolationError(
-        f"dataset {name!r} was not built: the rows break {rules} of its schema\n{lines}", violations
-    )
+        return f"{self.column}: {self.rule}: {self.count:,} {rows} ({examples}{more})"
 
 
 def _is_missing(value: Any) -> bool:
     return value is None or value is pd.NA or value is pd.NaT or (isinstance(value, float) and math.isnan(value))
 
 
-def _shown(value: Any) -> str:
+def shown(value: Any) -> str:
+    """Return a value as messages show it: shortened."""
     shortened = reprlib.Repr()
     shortened.maxstring = shortened.maxother = 120
     shortened.maxlist = 20

@@ -41,11 +41,17 @@ class Splitter(Protocol):
         """Return for each row, of which the first is row number `start`, the index of its split in `SPLITS`."""
 
 
-def start_splitter(rule: SplitRule) -> Splitter:
-    """Return a fresh splitter for one build."""
-    kinds: dict[str, type[_Whole | _Random | _ByHash | _ByGroup | _Stratified | _ByTime]] = {
+def start_splitter(rule: SplitRule, before: tuple[int, int, int] = (0, 0, 0)) -> Splitter:
+    """Return a fresh splitter for one build.
+
+    Args:
+        rule: The rule.
+        before: How many rows train, validate and test already: of a version that is appended to.
+    """
+    if rule.method == "random":
+        return _Random(rule, before)
+    kinds: dict[str, type[_Whole | _ByHash | _ByGroup | _Stratified | _ByTime]] = {
         "none": _Whole,
-        "random": _Random,
         "hash": _ByHash,
         "stratified": _Stratified,
         "group": _ByGroup,
@@ -73,9 +79,20 @@ class _Random(_Whole):
 
     _limits = (0, 0)
 
+    def __init__(self, rule: SplitRule, before: tuple[int, int, int]) -> None:
+        super().__init__(rule)
+        self._before = before
+        self._first = sum(before)
+
+    def _wanted(self, rows: int) -> tuple[int, int]:
+        """Return how many of the new rows test and validate: the shares are exact over old and new rows together."""
+        tests, validations = _counts(self._rule, self._first + rows)
+        test = min(rows, max(0, tests - self._before[2]))
+        return test, min(rows - test, max(0, validations - self._before[1]))
+
     def settle(self, rows: int) -> None:
         """Find the values of the last test and validation rows, in the memory of a histogram of the 16 highest bits."""
-        test, validation = _counts(self._rule, rows)
+        test, validation = self._wanted(rows)
         histogram = np.zeros(1 << 16, dtype=np.int64)
         for values in self._values(rows):
             histogram += np.bincount((values >> np.uint64(48)).astype(np.int64), minlength=1 << 16)
@@ -96,10 +113,10 @@ class _Random(_Whole):
 
     def _values(self, rows: int) -> Iterator[NDArray[np.uint64]]:
         for start in range(0, rows, _CHUNK):
-            yield hash_positions(start, min(_CHUNK, rows - start), self._rule.seed)
+            yield hash_positions(self._first + start, min(_CHUNK, rows - start), self._rule.seed)
 
     def assign(self, table: pa.Table, start: int) -> NDArray[np.uint8]:
-        return _place(hash_positions(start, table.num_rows, self._rule.seed), self._limits)
+        return _place(hash_positions(self._first + start, table.num_rows, self._rule.seed), self._limits)
 
 
 class _ByHash(_Whole):

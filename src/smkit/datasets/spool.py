@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
-from smkit.datasets.columns import cast_table, stored_table, unify_schemas
+from smkit.datasets.columns import cast_table, check_fits, stored_table, unify_schemas
 from smkit.datasets.staging import disk_errors
 
 if TYPE_CHECKING:
@@ -51,16 +51,23 @@ class Spool:
             self._writer.write_table(table)
         self.rows += table.num_rows
 
-    def finish(self) -> None:
+    def finish(self, like: pa.Schema | None = None) -> None:
         """Write what is left; then the rows can be read.
 
+        Args:
+            like: The schema that the rows must have; None: whatever they have.
+
         Raises:
+            DatasetError: The rows of other types cannot have it without a change of values.
             StorageError: The disk is full.
         """
         with disk_errors(self._folder):
             self._finish()
         if self._schemas:
             self._unified = unify_schemas(self._schemas)
+        if self._unified is not None and like is not None:
+            check_fits(self._unified, like)
+            self._unified = like
 
     def _finish(self) -> None:
         if self._writer is not None:

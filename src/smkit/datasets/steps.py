@@ -9,8 +9,9 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from smkit.datasets.checking import SchemaCheck
 from smkit.datasets.hashing import SeenRows
-from smkit.datasets.schema import Schema, SchemaCheck
+from smkit.datasets.running import BEGINNING
 from smkit.errors import ConfigError, MissingColumnError, did_you_mean
 
 if TYPE_CHECKING:
@@ -18,12 +19,15 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+    from smkit.datasets.running import Run, Start
+    from smkit.datasets.schema import Schema
+
 
 class Step(Protocol):
     """One step. It keeps no state between runs: a builder may be built twice, or by two threads."""
 
-    def run(self, tables: Iterator[pa.Table], checks: list[SchemaCheck]) -> Generator[pa.Table]:
-        """Yield what becomes of the tables; a schema check that this step runs is appended to `checks`.
+    def run(self, tables: Iterator[pa.Table], run: Run, start: Start = BEGINNING) -> Generator[pa.Table]:
+        """Yield what becomes of the tables; a schema check that this step runs is appended to `run.checks`.
 
         Every table that comes in has the same column names, and so must every table that goes out.
         """
@@ -44,16 +48,29 @@ class Clean:
     drop_missing: tuple[str, ...] | None
     drop_duplicates: tuple[str, ...] | None
 
-    def run(self, tables: Iterator[pa.Table], checks: list[SchemaCheck]) -> Generator[pa.Table]:  # noqa: ARG002 - the protocol's
+    def run(
+        self,
+        tables: Iterator[pa.Table],
+        run: Run,  # noqa: ARG002 - the protocol's
+        start: Start = BEGINNING,  # noqa: ARG002 - the protocol's
+    ) -> Generator[pa.Table]:
         """Yield the rows that stay."""
         seen: SeenRows | None = None
         for table in tables:
-            kept = _without(table, _missing(table, self._existing(self.drop_missing, table)))
-            columns = self._existing(self.drop_duplicates, kept)
+            kept = without(table, missing_in(table, self._existing(self.drop_missing, table)))
+            columns = self.identifying(kept)
             if columns:
                 seen = seen or SeenRows(columns)
-                kept = _without(kept, ~seen.add(kept))
+                kept = without(kept, ~seen.add(kept))
             yield kept
+
+    def identifying(self, table: pa.Table) -> Sequence[str]:
+        """Return the columns that make two rows equal; none where rows may repeat.
+
+        Raises:
+            MissingColumnError: One of them is not there.
+        """
+        return self._existing(self.drop_duplicates, table)
 
     def _existing(self, columns: tuple[str, ...] | None, table: pa.Table) -> Sequence[str]:
         if columns is None:
@@ -76,16 +93,27 @@ class Clean:
 
 @dataclass(frozen=True)
 class Check:
-    """Check the rows as they are at this point; nothing is changed."""
+    """Check the rows as they are at this point; nothing is changed.
+
+    Attributes:
+        schema: What they must be.
+        repeats: Whether values that repeat are looked for; that needs all rows.
+    """
 
     schema: Schema
+    repeats: bool = True
 
-    def run(self, tables: Iterator[pa.Table], checks: list[SchemaCheck]) -> Generator[pa.Table]:
+    def run(
+        self,
+        tables: Iterator[pa.Table],
+        run: Run,
+        start: Start = BEGINNING,  # noqa: ARG002 - the protocol's
+    ) -> Generator[pa.Table]:
         """Yield the tables unchanged; the builder asks the check when all rows have passed."""
         check = SchemaCheck(self.schema)
-        checks.append(check)
+        run.checks.append(check)
         for table in tables:
-            check.feed(table)
+            check.feed(table, repeats=self.repeats)
             yield table
 
     def describe(self) -> dict[str, Any]:
@@ -124,7 +152,7 @@ def require_columns(table: pa.Table, columns: Iterable[str], what: str) -> None:
             )
 
 
-def _missing(table: pa.Table, columns: Sequence[str]) -> NDArray[np.bool_]:
+def missing_in(table: pa.Table, columns: Sequence[str]) -> NDArray[np.bool_]:
     """Return which rows miss a value in any of the columns, shape (rows,)."""
     missing = np.zeros(table.num_rows, dtype=bool)
     for name in columns:
@@ -135,5 +163,6 @@ def _missing(table: pa.Table, columns: Sequence[str]) -> NDArray[np.bool_]:
     return missing
 
 
-def _without(table: pa.Table, dropped: NDArray[np.bool_]) -> pa.Table:
+def without(table: pa.Table, dropped: NDArray[np.bool_]) -> pa.Table:
+    """Return the rows that are not dropped."""
     return table.filter(pa.array(~dropped)) if dropped.any() else table

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal, NoReturn
 import pandas as pd
 
 from smkit.datasets.columns import cast_table, concat, differing
+from smkit.datasets.running import BEGINNING
 from smkit.errors import DatasetError, TransformError
 from smkit.frames import to_arrow, to_pandas
 
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
 
     import pyarrow as pa
 
-    from smkit.datasets.schema import SchemaCheck
+    from smkit.datasets.running import Run, Start
 
 _SINGLE_ROWS = 8
 
@@ -45,14 +46,16 @@ class Map:
         inner = _without_partial(self.function)
         return str(getattr(inner, "__qualname__", None) or type(inner).__qualname__)
 
-    def run(self, tables: Iterator[pa.Table], checks: list[SchemaCheck]) -> Generator[pa.Table]:  # noqa: ARG002 - the protocol's
+    def run(self, tables: Iterator[pa.Table], run: Run, start: Start = BEGINNING) -> Generator[pa.Table]:
         """Yield the function's results; it is never called without rows."""
         if self.per == "dataset":
             collected = [table for table in tables if table.num_rows]
             tables = iter([concat(collected)] if collected else [])
-        columns: list[str] | None = None
-        first_row = 0
-        for number, table in enumerate(tables):
+            run.batch = 0
+        columns = None if start.columns is None else list(start.columns)
+        first_row = start.rows
+        for table in tables:
+            number = run.batch
             if not table.num_rows:
                 continue
             result = self._call(table, number, first_row)

@@ -1,15 +1,19 @@
 """Part files: the rows of a split in Parquet or CSV.
 
-The size of row groups and parts is fixed, whatever the batch size, so that the same rows give the same bytes.
+The size of row groups and parts is fixed, whatever the batch size, so that the same rows give the same bytes. Encoding
+and hashing run in threads of their own beside the reader of the rows: Arrow and hashlib release the interpreter's lock.
 """
 
 from __future__ import annotations
 
 import contextlib
 import hashlib
+from collections import deque
+from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any, BinaryIO, Literal, cast
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.csv
 import pyarrow.parquet
 
@@ -19,6 +23,7 @@ from smkit.storage import Digest
 from smkit.versioning import PendingFile
 
 if TYPE_CHECKING:
+    from concurrent.futures import Future
     from pathlib import Path
 
 Format = Literal["parquet", "csv"]
@@ -26,16 +31,21 @@ Format = Literal["parquet", "csv"]
 ROWS_PER_GROUP = 1 << 17
 #: A whole number of row groups.
 ROWS_PER_PART = 1 << 20
-#: Pages and encodings that pyarrow 1.0, the oldest in a training image, reads. 2.4 would cut nanoseconds.
-_PARQUET = {"version": "2.6", "data_page_version": "1.0", "compression": "snappy"}
+#: Pages, encodings and a codec that pyarrow 1.0, the oldest in a training image, reads; it cannot read NULLs among
+#: split byte streams. 2.4 would cut nanoseconds.
+_PARQUET = {"version": "2.6", "data_page_version": "1.0", "compression": "zstd"}
+#: Pieces of a file, of about a megabyte, that wait to be hashed.
+_PIECES_AHEAD = 8
 
 
 class _HashingWriter:
-    """A binary file that hashes what is written to it."""
+    """A binary file that hashes what is written to it, in a thread of its own."""
 
     def __init__(self, file: BinaryIO) -> None:
         self._file = file
         self._sha256 = hashlib.sha256()
+        self._hasher = ThreadPoolExecutor(1, "smkit-hash")
+        self._pieces: deque[Future[None]] = deque()
         self._size = 0
         self.closed = False
         #: Whether what is still to come is of no use: a writer of Arrow writes a footer when it is closed.
@@ -45,7 +55,10 @@ class _HashingWriter:
         """Write bytes."""
         if not self.discard:
             self._file.write(data)
-            self._sha256.update(data)
+            if len(self._pieces) >= _PIECES_AHEAD:
+                self._pieces.popleft().result()
+            # A copy: Arrow's CSV writer uses its buffer again. `bytes` of bytes is no copy.
+            self._pieces.append(self._hasher.submit(self._sha256.update, bytes(data)))
         self._size += len(data)
         return len(data)
 
@@ -60,10 +73,11 @@ class _HashingWriter:
     def close(self) -> None:
         """Close the file."""
         self.closed = True
+        self._hasher.shutdown(cancel_futures=self.discard)
         self._file.close()
 
     def digest(self) -> Digest:
-        """Return the digest of all that was written."""
+        """Return the digest of all that was written; the file must be closed."""
         return Digest(self._sha256.hexdigest(), self._size)
 
 
@@ -75,9 +89,12 @@ class PartWriter:
         split: The split.
         schema: The schema of all parts.
         file_format: Parquet or CSV.
+        first_part: The number of the first part.
     """
 
-    def __init__(self, folder: Path, split: str, schema: pa.Schema, file_format: Format) -> None:
+    def __init__(
+        self, folder: Path, split: str, schema: pa.Schema, file_format: Format, *, first_part: int = 0
+    ) -> None:
         self._folder = folder / split
         self._split = split
         self._schema = schema if file_format == "parquet" else _csv_schema(schema)
@@ -87,11 +104,18 @@ class PartWriter:
         self._writer: Any = None
         self._sink: _HashingWriter | None = None
         self._rows_in_part = 0
+        self._first_part = first_part
+        self._thread = ThreadPoolExecutor(1, f"smkit-{split}")
+        self._group: Future[None] | None = None
         self.rows = 0
         self.files: list[PendingFile] = []
 
     def append(self, table: pa.Table) -> None:
-        """Add rows; they are written when a row group is full."""
+        """Add rows; they are written, by a thread, when a row group is full.
+
+        Raises:
+            StorageError: What was added before could not be written.
+        """
         if not table.num_rows:
             return
         self._buffer.append(table)
@@ -99,20 +123,27 @@ class PartWriter:
         self.rows += table.num_rows
         while self._buffered >= ROWS_PER_GROUP:
             buffered = pa.concat_tables(self._buffer)
-            self._write_group(buffered.slice(0, ROWS_PER_GROUP))
+            self._submit(buffered.slice(0, ROWS_PER_GROUP))
             rest = buffered.slice(ROWS_PER_GROUP)
             self._buffer, self._buffered = ([rest] if rest.num_rows else []), rest.num_rows
 
     def finish(self) -> None:
-        """Write what is left."""
+        """Write what is left.
+
+        Raises:
+            StorageError: It could not be written.
+        """
         if self._buffered:
-            self._write_group(pa.concat_tables(self._buffer))
+            self._submit(pa.concat_tables(self._buffer))
             self._buffer, self._buffered = [], 0
+        self._wait()
+        self._thread.shutdown()
         with disk_errors(self._folder):
             self._close_part()
 
     def abandon(self) -> None:
         """Close the open file; what was written so far is of no use."""
+        self._thread.shutdown(cancel_futures=True)
         if self._sink is not None:
             self._sink.discard = True
             # On a full disk the first error is the one to tell; it may have come from opening the writer.
@@ -123,6 +154,16 @@ class PartWriter:
                 self._sink.close()
             self._writer = self._sink = None
 
+    def _submit(self, table: pa.Table) -> None:
+        # One group is encoded while the next one is collected; more would only take memory.
+        self._wait()
+        self._group = self._thread.submit(self._write_group, table)
+
+    def _wait(self) -> None:
+        if self._group is not None:
+            self._group.result()
+            self._group = None
+
     def _write_group(self, table: pa.Table) -> None:
         with disk_errors(self._folder):
             self._write(table)
@@ -131,7 +172,7 @@ class PartWriter:
         # One chunk a column: where batches ended must not show in the encoded pages.
         table = table.combine_chunks().cast(self._schema)
         if self._writer is None:
-            self._open_part()
+            self._open_part(table)
         if self._format == "parquet":
             self._writer.write_table(table, row_group_size=ROWS_PER_GROUP)
         else:
@@ -140,18 +181,18 @@ class PartWriter:
         if self._rows_in_part >= ROWS_PER_PART:
             self._close_part()
 
-    def _open_part(self) -> None:
+    def _open_part(self, first: pa.Table) -> None:
         self._folder.mkdir(parents=True, exist_ok=True)
         path = self._part_path()
         self._sink = _HashingWriter(cast("BinaryIO", path.open("xb")))
         sink = pa.PythonFile(self._sink, mode="w")
         if self._format == "parquet":
-            self._writer = pyarrow.parquet.ParquetWriter(sink, self._schema, **parquet_options(self._schema))
+            self._writer = pyarrow.parquet.ParquetWriter(sink, self._schema, **parquet_options(first))
         else:
             self._writer = pyarrow.csv.CSVWriter(sink, self._schema)
 
     def _part_path(self) -> Path:
-        return self._folder / f"part-{len(self.files):05}.{self._format}"
+        return self._folder / f"part-{self._first_part + len(self.files):05}.{self._format}"
 
     def _close_part(self) -> None:
         if self._writer is None or self._sink is None:
@@ -167,11 +208,25 @@ class PartWriter:
         self._writer, self._sink, self._rows_in_part = None, None, 0
 
 
-def parquet_options(schema: pa.Schema) -> dict[str, Any]:
-    """Return the options with which pyarrow writes the parts."""
-    # A dictionary of measured numbers is nearly as long as the column, and costs as much as all the rest.
-    encoded = [field.name for field in schema if not pa.types.is_floating(field.type)]
-    return {**_PARQUET, "use_dictionary": encoded}
+def parquet_options(first: pa.Table) -> dict[str, Any]:
+    """Return the options with which pyarrow writes a part.
+
+    Args:
+        first: The first row group, each column in one chunk.
+    """
+    return {**_PARQUET, "use_dictionary": [name for name in first.column_names if _repeats(first.column(name))]}
+
+
+def _repeats(column: pa.ChunkedArray) -> bool:
+    """Tell whether a dictionary pays: at most half of the values are distinct.
+
+    It never does for measured numbers, nor for flags, which have one bit; of nested columns nobody knows cheaply.
+    """
+    kind = column.type
+    no_use = (pa.types.is_floating, pa.types.is_boolean, pa.types.is_nested, pa.types.is_null)
+    if any(holds(kind) for holds in no_use):
+        return False
+    return bool(pc.count_distinct(column).as_py() * 2 <= len(column))
 
 
 def check_storable(schema: pa.Schema, file_format: Format) -> None:

@@ -96,8 +96,18 @@ def _shrink(widths: list[int], room: int) -> None:
         widths[widths.index(max(widths))] -= 1
 
 
+class Markup(str):
+    """HTML that smkit made itself, of numbers and of escaped text."""
+
+    __slots__ = ()
+
+
 def html_table(header: Iterable[str], rows: Iterable[Sequence[str]]) -> str:
-    """Return a table as HTML; every cell is escaped."""
+    """Return a table as HTML; every cell is escaped, but those that are `Markup` already."""
     head = "".join(f"<th>{html.escape(cell)}</th>" for cell in header)
-    body = "".join("<tr>" + "".join(f"<td>{html.escape(cell)}</td>" for cell in row) + "</tr>" for row in rows)
+    body = "".join("<tr>" + "".join(f"<td>{_escaped(cell)}</td>" for cell in row) + "</tr>" for row in rows)
     return f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
+
+
+def _escaped(cell: str) -> str:
+    return cell if isinstance(cell, Markup) else html.escape(cell)

@@ -1,0 +1,47 @@
+"""`smkit sandbox`: the sandbox of `smkit.testing` in a terminal."""
+
+from __future__ import annotations
+
+import shlex
+import signal
+import threading
+from typing import Annotated
+
+import typer
+
+from smkit.cli.output import write_json, write_message, write_text
+
+
+def run(
+    *,
+    port: Annotated[int, typer.Option("--port", min=0, max=65535, help="Port on 127.0.0.1; 0: a free one.")] = 0,
+    region: Annotated[str, typer.Option("--region", help="The region that it plays.")] = "cn-northwest-1",
+    account: Annotated[str, typer.Option("--account", help="The account that it plays.")] = "123456789012",
+    as_json: Annotated[bool, typer.Option("--json", help="Write one JSON document.")] = False,
+) -> None:
+    """Run a SageMaker on this machine that really trains, until Ctrl-C.
+
+    It prints the variables that lead AWS clients to it. Examples: smkit sandbox; smkit sandbox --port 5000
+    """
+    from smkit.testing import sandbox
+
+    ended = threading.Event()
+    # A handler, not KeyboardInterrupt: the clean-up must not be torn by a second Ctrl-C.
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, lambda *_: ended.set())
+    with sandbox(port=port, region=region, account=account, set_environment=False) as running:
+        variables = {
+            **running.environment,
+            "SMKIT_REGION": running.region,
+            "SMKIT_BUCKET": running.bucket,
+            "SMKIT_ROLE": running.role,
+            "SMKIT_BACKEND": "sagemaker",
+        }
+        if as_json:
+            write_json({"endpoint_url": running.endpoint_url, "environment": variables})
+        else:
+            write_text(f"# The sandbox serves at {running.endpoint_url}; in another terminal:")
+            for name, value in variables.items():
+                write_text(f"export {name}={shlex.quote(value)}")
+        write_message("smkit: Ctrl-C ends the sandbox and deletes what it holds")
+        ended.wait()
