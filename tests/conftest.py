@@ -12,7 +12,7 @@ import pytest
 if TYPE_CHECKING:
     from pathlib import Path
 
-pytest_plugins = ["tests.fixtures_postgres", "tests.fixtures_s3"]
+pytest_plugins = ["tests.fixtures_postgres", "tests.fixtures_s3", "tests.service_models"]
 
 # No deadline: a busy machine is no bug. No database: the checkout may be read-only, and a failure prints its seed.
 hypothesis.settings.register_profile("smkit", deadline=None, database=None, print_blob=True)

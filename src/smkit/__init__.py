@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from smkit.config import PostgresSettings, Settings
     from smkit.datasets import Column, Dataset, DatasetBuilder, DatasetStore, Schema
     from smkit.errors import SmkitError
-    from smkit.jobs import JobRunner, TrainingJob
+    from smkit.jobs import JobRunner, SageMakerOptions, TrainingJob
     from smkit.sources import FileSource, FrameSource, PostgresSource, S3Source
 
 __all__ = [
@@ -43,6 +43,7 @@ __all__ = [
     "PostgresSettings",
     "PostgresSource",
     "S3Source",
+    "SageMakerOptions",
     "Schema",
     "Settings",
     "SmkitError",
@@ -64,6 +65,7 @@ _HOME = {
     "PostgresSettings": "smkit.config",
     "PostgresSource": "smkit.sources",
     "S3Source": "smkit.sources",
+    "SageMakerOptions": "smkit.jobs",
     "Schema": "smkit.datasets",
     "Settings": "smkit.config",
     "SmkitError": "smkit.errors",

@@ -186,6 +186,58 @@ class DuplicateJobError(JobError, ValueError):
     """The job name is taken; names are never reused."""
 
 
+class JobRefused(JobError, ValueError):
+    """A check before the start found something that would make the job fail; nothing was sent or paid for.
+
+    Attributes:
+        problems: What is wrong, each with its fix.
+    """
+
+    def __init__(self, message: str, problems: Sequence[Any] = ()) -> None:
+        super().__init__(message)
+        self.problems = tuple(problems)
+
+
+class JobCheckWarning(UserWarning):
+    """A check before the start found something that may be wrong; the job was started all the same."""
+
+
+class ServiceError(JobError):
+    """An AWS service refused a call about a job, or failed.
+
+    Attributes:
+        code: The service's error code, or "" where it was not reached.
+    """
+
+    def __init__(self, message: str, *, code: str = "") -> None:
+        super().__init__(message)
+        self.code = code
+
+
+class CredentialsError(ServiceError, PermissionError):
+    """There are no credentials, they have expired, or they are of another partition."""
+
+
+class AccessDenied(ServiceError, PermissionError):
+    """The caller, or the execution role, may not do this."""
+
+
+class QuotaExceeded(ServiceError):
+    """The account's quota for the instance, or for jobs, is used up."""
+
+
+class UnsupportedInRegion(ServiceError):
+    """The region does not know a field of the request, or does not offer the instance or the image."""
+
+
+class ServiceUnavailable(ServiceError, ConnectionError):
+    """The service did not answer, or asked to slow down, however often it was tried."""
+
+
+class JobLogWarning(UserWarning):
+    """The log of a job cannot be read; the job is waited for all the same."""
+
+
 class WaitTimeout(JobError, TimeoutError):
     """The job is not over after the seconds that the caller was ready to wait; the job itself goes on."""
 

@@ -42,7 +42,7 @@ def fail(runner: JobRunner, path: str, **options: Any) -> TrainingFailed:
 
 
 def state_of(runner: JobRunner, error: TrainingFailed) -> dict[str, Any]:
-    return runner.job(error.job_name).describe()
+    return runner.attach(error.job_name).describe()
 
 
 def test_an_exception_shows_the_scripts_own_traceback(runner: JobRunner, script: Script) -> None:
@@ -71,7 +71,7 @@ def test_an_exception_shows_the_scripts_own_traceback(runner: JobRunner, script:
         f"The whole log: {error.log_path}",
     ]
     with pytest.raises(TrainingFailed) as caught:
-        runner.job(error.job_name).wait(logs=False)
+        runner.attach(error.job_name).wait(logs=False)
     assert error.traceback in str(caught.value)
     assert caught.value.traceback == error.traceback
     assert Path(error.log_path).read_text().rstrip().endswith("line")
@@ -170,19 +170,16 @@ def test_stop_at_once_after_submit(runner: JobRunner, script: Script) -> None:
 
 
 def test_a_job_is_stopping_from_the_request_on(runner: JobRunner, script: Script, tmp_path: Path) -> None:
-    deaf = (
-        "import signal, time\nsignal.signal(signal.SIGTERM, signal.SIG_IGN)\nprint('up', flush=True)\ntime.sleep(60)\n"
-    )
-    job = runner.submit(script(deaf), job_name="deaf")
+    job = runner.submit(script("import time\nprint('up', flush=True)\ntime.sleep(60)\n"), job_name="a")
     assert next(job.logs(follow=True)) == "up"
-    pid = int((tmp_path / "store/jobs/deaf/lock").read_text())
+    pid = int((tmp_path / "store/jobs/a/lock").read_text())
     os.kill(pid, signal.SIGSTOP)  # the supervisor is too busy to note the stop
     try:
         assert job.status == "InProgress"
         job.stop()
         assert job.status == "Stopping"
         assert job.lineage()["status"] == job.describe()["secondary_status"] == "Stopping"
-        assert repr(job) == "<TrainingJob 'deaf': Stopping>"
+        assert repr(job) == "<TrainingJob 'a': Stopping>"
         os.kill(pid, signal.SIGCONT)
         with pytest.raises(TrainingStopped):
             job.wait(logs=False)
@@ -224,15 +221,15 @@ def test_ctrl_c_stops_a_run(tmp_path: Path, script: Script, runner: JobRunner) -
     assert exit_code == -signal.SIGINT
     assert "KeyboardInterrupt" in errors
     assert errors.splitlines().count("job 'interrupted' was stopped") == 1
-    assert runner.job("interrupted").status == "Stopped"
+    assert runner.attach("interrupted").status == "Stopped"
     assert not processes_in(tmp_path, seconds=0)
 
 
 def test_ctrl_c_leaves_a_submitted_job_alone(tmp_path: Path, script: Script, runner: JobRunner) -> None:
     exit_code, errors = interrupt(tmp_path, script, "submit")
     assert exit_code == -signal.SIGINT
-    assert "JobRunner().job('interrupted').stop()" in errors
-    assert runner.job("interrupted").wait(logs=False).status == "Completed"
+    assert "JobRunner().attach('interrupted').stop()" in errors
+    assert runner.attach("interrupted").wait(logs=False).status == "Completed"
 
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="elsewhere the script outlives a killed supervisor")

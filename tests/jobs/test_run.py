@@ -280,7 +280,7 @@ def test_submit_returns_while_the_job_runs_and_another_runner_attaches(
     code = SAVE_MODEL + "import time\nprint('started')\nwhile not os.path.exists('go'):\n    time.sleep(0.01)\n"
     job = runner.submit(script(code), job_name="slow")
     assert job.status == "InProgress"
-    other = JobRunner(Settings(root=str(tmp_path / "store"))).job("slow")
+    other = JobRunner(Settings(root=str(tmp_path / "store"))).attach("slow")
     with pytest.raises(WaitTimeout, match="goes on"):
         other.wait(timeout=0.1, logs=False)
     assert next(other.logs(follow=True)) == "started"
@@ -295,7 +295,7 @@ def test_jobs_are_listed_newest_first(runner: JobRunner, script: Script) -> None
     names = [runner.run(script(SAVE_MODEL), job_name=name).name for name in ("b", "c", "a")]
     assert [job.name for job in runner.jobs()] == names[::-1]
     with pytest.raises(JobNotFound, match="there is no job 'bb'"):
-        runner.job("bb")
+        runner.attach("bb")
 
 
 def test_names_are_never_reused(runner: JobRunner, script: Script, tmp_path: Path) -> None:
@@ -379,9 +379,53 @@ def test_the_default_runner_reads_settings_lazily(
     assert Path(job.model).is_relative_to(tmp_path / ".smkit/jobs")
 
 
-def test_sagemaker_is_refused_for_now(tmp_path: Path, script: Script) -> None:
-    with pytest.raises(ConfigError, match="this machine only"):
-        JobRunner(Settings(backend="sagemaker")).run(script(SAVE_MODEL))
+def test_a_spec_is_made_looked_at_and_run(runner: JobRunner, script: Script) -> None:
+    spec = runner.spec(script(SAVE_MODEL), hyperparameters={"alpha": 1}, instance_type="ml.c5.large", job_name="made")
+    assert (spec.name, spec.instance_type, spec.plain_hyperparameters()) == ("made", "ml.c5.large", {"alpha": 1})
+    job = runner.run(spec)
+    assert (job.name, job.status) == ("made", "Completed")
+    assert job.lineage()["instance_type"] == "ml.c5.large"
+    with pytest.raises(ConfigError, match="hyperparameters, timeout: a JobSpec holds these already"):
+        runner.run(spec, hyperparameters={}, timeout=3)
+    with pytest.raises(DuplicateJobError):
+        runner.submit(spec)
+
+
+def test_options_of_sagemaker_are_checked_and_filled_in_here_too(
+    tmp_path: Path, runner: JobRunner, script: Script
+) -> None:
+    path = script(SAVE_MODEL)
+    settings = Settings(
+        root=str(tmp_path), subnets=["subnet-1"], security_groups=["sg-1"], kms_key="alias/k", tags={"a": "1", "b": "1"}
+    )
+    spec = JobRunner(settings).spec(path, sagemaker={"tags": {"b": "2"}, "spot": True}, framework_version="1.4-2")
+    assert spec.sagemaker.subnets == ("subnet-1",)
+    assert spec.sagemaker.kms_key == "alias/k"
+    assert dict(spec.sagemaker.tags) == {"a": "1", "b": "2"}
+    assert spec.framework_version == "1.4-2"
+    own = JobRunner(settings).spec(path, sagemaker={"subnets": ["subnet-2"], "security_groups": ["sg-2"]})
+    assert (own.sagemaker.subnets, own.sagemaker.security_groups) == (("subnet-2",), ("sg-2",))
+    with pytest.raises(ConfigError, match="'spott' is no option of SageMaker; did you mean 'spot'"):
+        runner.run(path, sagemaker={"spott": True})
+
+
+def test_a_check_says_what_would_go_wrong_in_the_image(runner: JobRunner, script: Script) -> None:
+    report = runner.check(runner.spec(script("import xgboost\n")))
+    assert "xgboost" in str(report)
+    assert runner.check(runner.spec(script("import sklearn\n"))).ok
+
+
+def test_a_secret_of_the_environment_stays_here(tmp_path: Path, script: Script) -> None:
+    path, variables = script(SAVE_MODEL), {"DB_PASSWORD": "hunter2"}
+    JobRunner(Settings(root=str(tmp_path))).run(path, environment=variables)
+    remote = JobRunner(Settings(backend="sagemaker", root="s3://a-bucket"))
+    with pytest.raises(ConfigError, match="environment variable 'DB_PASSWORD' looks like a secret") as caught:
+        remote.spec(path, environment=variables)
+    assert "hunter2" not in str(caught.value)
+    index = Settings(backend="sagemaker", root="s3://a-bucket", pip_index_url="https://me:hunter2@index.example.com")
+    with pytest.raises(ConfigError, match="'PIP_INDEX_URL' looks like a URL with a password") as caught:
+        JobRunner(index).spec(path)
+    assert "hunter2" not in str(caught.value)
 
 
 def test_output_that_stdout_cannot_show(runner: JobRunner, script: Script, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,17 +1,24 @@
 from __future__ import annotations
 
+import copy
 import dataclasses
+import pickle
 from datetime import timedelta
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pydantic
 import pytest
 
+from smkit.config import Settings
 from smkit.errors import ConfigError, InvalidNameError
+from smkit.jobs import JobRunner
 from smkit.jobs.runner import generate_job_name
 from smkit.jobs.spec import JobSpec
 from smkit.naming import check_job_name
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 
 def spec(**values: Any) -> JobSpec:
@@ -98,3 +105,23 @@ def test_secrets_stay_out_of_the_repr() -> None:
 def test_generated_names_are_valid_and_new(stem: str) -> None:
     names = {check_job_name(generate_job_name(f"some/{stem}.py")) for _ in range(5)}
     assert len(names) == 5
+
+
+def test_a_spec_can_be_copied_and_sent_to_another_process(tmp_path: Path) -> None:
+    settings = Settings(root=str(tmp_path))
+    spec = JobRunner(settings).spec(
+        "train.py",
+        {"train": "s3://bucket/data/", "here": tmp_path},
+        hyperparameters={"layers": [1, {"a": None}]},
+        environment={"MODE": "fast"},
+        metric_definitions={"rmse": "rmse=(.*)"},
+        sagemaker={"spot": True, "tags": {"team": "a"}, "extra": {"RetryStrategy": {"MaximumRetryAttempts": 2}}},
+    )
+    for again in (copy.deepcopy(spec), pickle.loads(pickle.dumps(spec))):
+        assert again.plain_hyperparameters() == {"layers": [1, {"a": None}]}
+        assert dict(again.environment) == {"MODE": "fast"}
+        assert {name: channel.uri for name, channel in again.channels.items()} == {
+            name: channel.uri for name, channel in spec.channels.items()
+        }
+        assert again.sagemaker == spec.sagemaker
+        assert again.channels["train"].client().meta.region_name == "cn-northwest-1"

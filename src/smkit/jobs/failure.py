@@ -17,6 +17,10 @@ TAIL_LINES = 2000
 _SHOWN_LINES = 20
 #: What the training template prints of a wrong hyperparameter, channel or column.
 _SCRIPT_ERROR = re.compile(r"\S+: error:( |$)")
+#: What the image's `train` logs before its own traceback.
+_TOOLKITS_REPORT = re.compile(r"^\S+ \S+ sagemaker[\w.-]+ +ERROR +Reporting training FAILURE\s*$")
+_TOOLKITS_EXIT_CODE = re.compile(r"^ExitCode (-?[0-9]+)$")
+_TOO_LONG = frozenset({"MaxRuntimeExceeded", "MaxWaitTimeExceeded"})
 _HEADS = ("Traceback (most recent call last):", "  + Exception Group Traceback (most recent call last):")
 _LINKS = (
     "During handling of the above exception, another exception occurred:",
@@ -33,23 +37,36 @@ def training_error(name: str, status: JobStatus, tail: Sequence[str], *, log_sho
         tail: The last lines of its log.
         log_shown: Whether the caller has seen the log: then the message repeats only what went wrong.
     """
-    traceback = find_traceback(tail, status.exit_code)
+    tail, toolkits = split_toolkits_report(tail)
+    exit_code = status.exit_code if status.exit_code is not None else _reported_exit_code(toolkits)
+    traceback = find_traceback(tail, exit_code)
     kind: type[TrainingFailed] = TrainingFailed
     if status.status == "Stopped":
-        kind = TrainingTimeout if status.secondary_status == "MaxRuntimeExceeded" else TrainingStopped
+        kind = TrainingTimeout if status.secondary_status in _TOO_LONG else TrainingStopped
     if log_shown:
         shown = find_cause(tail, traceback) if status.status == "Failed" else []
     else:
         shown = traceback.splitlines() if traceback else list(tail)[-_SHOWN_LINES:]
-    head = f"job {name!r} {'was stopped' if status.status == 'Stopped' else 'failed'}: {status.reason}"
+    how = "was stopped" if status.status == "Stopped" else "failed"
+    head = f"job {name!r} {how}: {_in_one_line(status.reason, exit_code)}"
     parts = [head, *shown, f"The whole log: {status.log_location}"]
     return kind(
         "\n".join(parts),
         job_name=name,
-        exit_code=status.exit_code,
+        exit_code=exit_code,
         traceback=traceback,
         log_path=status.log_location,
     )
+
+
+def split_toolkits_report(lines: Sequence[str]) -> tuple[list[str], list[str]]:
+    """Split a log into what the script said and what SageMaker's toolkit reports after a failure.
+
+    The report ends with a traceback of the toolkit's own, which says nothing of the script.
+    """
+    starts = [number for number, line in enumerate(lines) if _TOOLKITS_REPORT.search(line)]
+    end = starts[-1] if starts else len(lines)
+    return list(lines[:end]), list(lines[end:])
 
 
 def find_cause(tail: Sequence[str], traceback: str) -> list[str]:
@@ -96,3 +113,15 @@ def find_traceback(lines: Sequence[str], exit_code: int | None) -> str:
             break
         start = earlier
     return "\n".join(lines[start:]).rstrip()
+
+
+def _reported_exit_code(report: Sequence[str]) -> int | None:
+    return next((int(found[1]) for line in report if (found := _TOOLKITS_EXIT_CODE.match(line))), None)
+
+
+def _in_one_line(reason: str, exit_code: int | None) -> str:
+    """Return a reason without the toolkit's traceback, which SageMaker cuts before it comes to the point."""
+    kind, _, text = reason.partition(": ")
+    if "\n" not in reason or not text.lstrip().startswith(("framework error", "ExecuteUserScriptError")):
+        return reason
+    return f"{kind}: the script failed" if exit_code is None else f"{kind}: the script exited with code {exit_code}"

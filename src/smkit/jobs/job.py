@@ -2,23 +2,62 @@
 
 from __future__ import annotations
 
-import codecs
+import math
 import sys
 import time
 from collections import deque
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta, timezone
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-from smkit.errors import JobError, WaitTimeout
+from smkit.errors import JobError, ServiceError, ServiceUnavailable, StoreUnreachable, WaitTimeout
 from smkit.jobs.failure import TAIL_LINES, training_error
+from smkit.jobs.log_reader import PATIENCE_SECONDS, LogReader, warn_of_log
+from smkit.jobs.progress import Progress
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
 
     from smkit.jobs.backend import Backend, JobStatus, Status
+    from smkit.jobs.explain import FailureExplanation
 
-_QUICK_POLL_SECONDS, _POLL_SECONDS = 0.02, 0.2
-_QUICK_POLLING_SECONDS = 10.0
+_SLOWER = 1.5
+
+
+@dataclass(frozen=True)
+class TrainingResult:
+    """What a completed job gave.
+
+    Args:
+        name: The job's name.
+        status: `Completed`.
+        metrics: Metric name -> value.
+        model: Path or URI of `model.tar.gz`; None where the job saved no model.
+        billable_seconds: Seconds that are paid for: 0 on this machine, None where the service does not say.
+        started: When the script's machine was ready, UTC.
+        ended: When the job was over, UTC.
+    """
+
+    name: str
+    status: Status
+    metrics: Mapping[str, float] = field(hash=False)
+    model: str | None
+    billable_seconds: int | None
+    started: datetime | None
+    ended: datetime | None
+
+    @property
+    def duration(self) -> timedelta | None:
+        """Time from `started` to `ended`."""
+        return None if self.started is None or self.ended is None else self.ended - self.started
+
+
+class _Look(NamedTuple):
+    """What one look at a job found: its state, and what its log had beside what was seen before."""
+
+    state: JobStatus
+    text: str
 
 
 class TrainingJob:
@@ -64,9 +103,14 @@ class TrainingJob:
         """The metrics of a job that is over; empty before.
 
         Of one name the last wins, in this order: lines `smkit metric <name>=<value>` of the log,
-        `metric_definitions`, numbers in `metrics.json` in the model folder.
+        `metric_definitions`, and on this machine numbers in `metrics.json` in the model folder.
         """
-        return dict(self._state().metrics)
+        return dict(self._backend.metrics(self.name))
+
+    @property
+    def billable_seconds(self) -> int | None:
+        """Seconds that are paid for: 0 on this machine; on SageMaker None until they are known."""
+        return self._state().billable_seconds
 
     @property
     def model(self) -> str:
@@ -77,16 +121,21 @@ class TrainingJob:
         """
         state = self._state()
         if state.model_uri is None:
-            raise JobError(f"job {self.name!r} has no model: it is {state.status}" + _because(state))
+            raise JobError(f"job {self.name!r} has no model: {_because(state)}")
         return state.model_uri
 
-    def model_archive(self) -> Path:
-        """Return `model.tar.gz` as a file on this machine: what is in the model folder, at the archive's root.
+    def model_archive(self) -> Path | str:
+        """Return `model.tar.gz`: a file on this machine, or the `s3://` URI of the one that SageMaker wrote.
+
+        What is in the model folder is at the archive's root.
 
         Raises:
             JobError: The job is not completed, or the file is gone.
         """
-        path = Path(self.model)
+        model = self.model
+        if model.startswith("s3://"):
+            return model
+        path = Path(model)
         if not path.is_file():
             raise JobError(f"the model of job {self.name!r} is gone: there is no file {path}")
         return path
@@ -94,25 +143,30 @@ class TrainingJob:
     def lineage(self) -> dict[str, Any]:
         """Return where the model comes from, as JSON.
 
-        `job_name`, `backend`, `status`, `entry_point`, `hyperparameters` (given, or as the script's
+        `job_name`, `backend`, `status`, `entry_point`, `hyperparameters` (given, or, on this machine, as the script's
         `hyperparameters.json` says, defaults included), `inputs` (channel -> what the channel says of itself: a
         dataset's split gives its reference and digest), `code` (digest, git commit, dirty), `environment` (Python,
-        platform, packages), `framework_version`, `instance_type`, `image`, `metrics` (finite ones: JSON has no NaN),
-        `created`, `started`, `ended` (UTC, ISO 8601).
+        platform, packages; on SageMaker those of the image, None where they are not known), `framework_version`,
+        `instance_type`, `image`, `metrics` (finite ones: JSON has no NaN), `created`, `started`, `ended` (UTC, ISO
+        8601).
         """
-        return dict(self._state().lineage)
+        return self._lineage(self._state())
 
     def describe(self) -> dict[str, Any]:
-        """Return the lineage, and how the job stands: `secondary_status`, `reason`, `exit_code`, `model`, `log`."""
+        """Return the lineage, and how the job stands.
+
+        Beside the lineage: `secondary_status`, `reason`, `exit_code`, `model`, `log`, `billable_seconds`.
+        """
         state = self._state()
         return {
-            **state.lineage,
+            **self._lineage(state),
             "status": state.status,
             "secondary_status": state.secondary_status,
             "reason": state.reason,
             "exit_code": state.exit_code,
             "model": state.model_uri,
             "log": state.log_location,
+            "billable_seconds": state.billable_seconds,
         }
 
     def logs(self, *, follow: bool = False) -> Iterator[str]:
@@ -122,7 +176,7 @@ class TrainingJob:
             follow: Wait for further lines until the job is over.
         """
         rest = ""
-        for text in self._log_texts(follow=follow):
+        for _, text in self._follow(None) if follow else self._whole_log():
             *lines, rest = (rest + text).split("\n")
             yield from lines
         if rest:
@@ -133,9 +187,11 @@ class TrainingJob:
 
         Args:
             timeout: Seconds to wait; None: as long as it takes. The job itself goes on.
-            logs: Show the log, from its beginning, as it comes.
+            logs: Show the log, from its beginning, as it comes, and a line that says how the job stands.
 
         Raises:
+            JobError: The job was never submitted, or is gone.
+            ServiceError: The service cannot be asked; where it does not answer, it is asked for ten minutes.
             TrainingFailed: The script failed. `traceback` holds its own traceback; the message does too where the
                 log was not shown, else it ends with the exception.
             TrainingTimeout: The script ran longer than the job's timeout.
@@ -146,10 +202,49 @@ class TrainingJob:
             return self._wait(timeout, logs=logs)
         except KeyboardInterrupt:
             sys.stderr.write(
-                f"\njob {self.name!r} goes on. Attach: JobRunner().job({self.name!r}).wait(); "
-                f"stop: JobRunner().job({self.name!r}).stop()\n"
+                f"\njob {self.name!r} goes on. Attach: JobRunner().attach({self.name!r}).wait(); "
+                f"stop: JobRunner().attach({self.name!r}).stop()\n"
             )
             raise
+
+    def result(self, timeout: float | None = None) -> TrainingResult:
+        """Wait, showing nothing, until the job is over, and return what it gave.
+
+        Args:
+            timeout: Seconds to wait; None: as long as it takes. The job itself goes on.
+
+        Raises:
+            TrainingFailed: As `wait`; and everything else that `wait` raises.
+        """
+        self.wait(timeout, logs=False)
+        state = self._state()
+        return TrainingResult(
+            name=self.name,
+            status=state.status,
+            metrics=self.metrics,
+            model=state.model_uri,
+            billable_seconds=state.billable_seconds,
+            started=state.started,
+            ended=state.ended,
+        )
+
+    def explain_failure(self) -> FailureExplanation:
+        """Say why a job failed or was stopped, and what to do; print it to read it.
+
+        Raises:
+            JobError: The job did not fail.
+        """
+        from smkit.jobs.explain import explain
+
+        state = self._state()
+        if state.status not in {"Failed", "Stopped"}:
+            raise JobError(f"there is no failure to explain: job {self.name!r} is {state.status}")
+        try:
+            tail = list(deque(self.logs(), maxlen=TAIL_LINES))
+        except ServiceError as error:
+            warn_of_log(self.name, error, frames=2)
+            tail = []
+        return explain(self.name, state, tail, framework_version=state.lineage.get("framework_version"))
 
     def stop(self) -> None:
         """Ask the job to stop, with all its processes, and return at once; a job that is over stays as it is."""
@@ -158,48 +253,97 @@ class TrainingJob:
     def _state(self) -> JobStatus:
         return self._backend.status(self.name)
 
+    def _lineage(self, state: JobStatus) -> dict[str, Any]:
+        metrics = {name: value for name, value in self.metrics.items() if math.isfinite(value)}
+        return {**state.lineage, "metrics": metrics}
+
     def _wait(self, timeout: float | None, *, logs: bool) -> TrainingJob:
-        give_up = None if timeout is None else time.monotonic() + timeout
-        for text in self._log_texts(follow=True):
-            if logs:
-                _show(text)
-            if give_up is not None and time.monotonic() >= give_up and not self._state().is_final:
-                raise WaitTimeout(f"job {self.name!r} is not over after {timeout:g} s; it goes on")
-        state = self._state()
+        until = None if timeout is None else time.monotonic() + timeout
+        announces = self._backend.watching.announces_phases
+        tail: deque[str] = deque(maxlen=TAIL_LINES)
+        rest = ""
+        with Progress(self.name, announces_phases=announces, quiet=not logs) as progress:
+            for state, text in self._follow(until, needs_log=False):
+                # That it is over is said below what it wrote.
+                if not (state.is_final and text):
+                    progress.update(state)
+                if logs:
+                    progress.write(text)
+                *lines, rest = (rest + text).split("\n")
+                tail += lines
+                if until is not None and time.monotonic() >= until and not state.is_final:
+                    raise WaitTimeout(f"job {self.name!r} is not over after {timeout:g} s; it goes on")
         if state.status != "Completed":
-            raise training_error(self.name, state, list(deque(self.logs(), maxlen=TAIL_LINES)), log_shown=logs)
+            raise training_error(self.name, state, [*tail, rest] if rest else list(tail), log_shown=logs)
         return self
 
-    def _log_texts(self, *, follow: bool) -> Iterator[str]:
-        """Yield the log in pieces; while following, an empty piece at each look that finds nothing new."""
-        decoder = codecs.getincrementaldecoder("utf-8")("replace")
+    def _follow(self, until: float | None, *, needs_log: bool = True) -> Iterator[_Look]:
+        """Yield what each look finds, until the job is over; at least one look comes with its last state.
+
+        Args:
+            until: When the caller gives up, in `time.monotonic()`'s seconds: no pause lasts longer.
+            needs_log: Raise where the log cannot be read; else warn once, and go on without it.
+        """
+        watching = self._backend.watching
+        log = LogReader(self._backend, self.name, required=needs_log)
         started = time.monotonic()
-        position = 0
+        pause = watching.first_poll
+        settled: float | None = None
         while True:
             # Before the log is read: what a job writes last must not be missed.
-            is_over = not follow or self._state().is_final
-            while (page := self._backend.logs(self.name, position)).data:
-                position = page.position
-                yield decoder.decode(page.data)
-            if is_over:
-                break
-            yield ""
-            quick = time.monotonic() - started < _QUICK_POLLING_SECONDS
-            time.sleep(_QUICK_POLL_SECONDS if quick else _POLL_SECONDS)
-        yield decoder.decode(b"", final=True)
+            state = self._state_in_patience(until)
+            for text in log.read():
+                yield _Look(state, text)
+            yield _Look(state, "")
+            now = time.monotonic()
+            if state.is_final:
+                settled = now + _left(watching.settling, state) if settled is None else settled
+                # A log that is out of reach just now may hold why the job failed.
+                if log.is_complete or (now >= settled and not log.is_awaited(until)):
+                    break
+            if now - started >= watching.quick_for:
+                pause = min(pause * _SLOWER, watching.slowest_poll)
+            limits = [until - now] if until is not None else []
+            if settled is not None and settled > now:
+                limits.append(settled - now)
+            time.sleep(max(0.0, min([pause, *limits])))
+        yield _Look(state, log.close())
+
+    def _whole_log(self) -> Iterator[_Look]:
+        state = self._state()
+        log = LogReader(self._backend, self.name, required=True)
+        for text in log.read(patient=False):
+            yield _Look(state, text)
+        yield _Look(state, log.close())
+
+    def _state_in_patience(self, until: float | None) -> JobStatus:
+        """Return the state; a service that does not answer is asked again for a while."""
+        give_up = time.monotonic() + PATIENCE_SECONDS
+        while True:
+            try:
+                state = self._state()
+            except (ServiceUnavailable, StoreUnreachable):
+                now = time.monotonic()
+                pause = self._backend.watching.slowest_poll
+                if now + pause >= give_up or (until is not None and now + pause >= until):
+                    raise
+                time.sleep(pause)
+                continue
+            if state.status == "NotSubmitted":
+                raise JobError(f"job {self.name!r} is not running: {state.reason}")
+            return state
+
+
+def _left(seconds: float, state: JobStatus) -> float:
+    """Return how much is left of the seconds after a job's end."""
+    if state.ended is None:
+        return seconds
+    since = (datetime.now(timezone.utc) - state.ended).total_seconds()
+    # The clocks of two machines differ.
+    return min(seconds, max(0.0, seconds - since))
 
 
 def _because(state: JobStatus) -> str:
-    return f" ({state.reason})" if state.reason else "; wait() for it"
-
-
-def _show(text: str) -> None:
-    """Write to Python's own stdout, which is the one that notebooks show."""
-    if not text:
-        return
-    try:
-        sys.stdout.write(text)
-    except UnicodeEncodeError:
-        encoding = sys.stdout.encoding or "ascii"
-        sys.stdout.write(text.encode(encoding, "replace").decode(encoding))
-    sys.stdout.flush()
+    if state.status == "Completed":
+        return "the script saved none into the folder that SM_MODEL_DIR names"
+    return f"it is {state.status}" + (f" ({state.reason})" if state.reason else "; wait() for it")

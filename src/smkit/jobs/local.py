@@ -5,11 +5,9 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import json
-import math
 import os
 import shutil
 import signal
-import subprocess
 import sys
 import tempfile
 import threading
@@ -17,12 +15,13 @@ import time
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO, cast
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from smkit.environment import describe_environment
 from smkit.errors import DuplicateJobError, JobError, JobNotFound
 from smkit.jobs import contract, staging
-from smkit.jobs.backend import FINAL_STATUSES, JobStatus, LogPage
+from smkit.jobs.backend import FINAL_STATUSES, JobStatus, LogPage, Watching
+from smkit.jobs.launching import inherited_environment, start_supervisor
 from smkit.jobs.supervisor import write_json
 from smkit.naming import check_job_name
 
@@ -36,14 +35,6 @@ SCHEMA_VERSION = 1
 _RECORD, _LOCK, _LOG, _STOP = "run.json", "lock", "job.log", "stop-requested"
 _PAGE_BYTES = 1 << 20
 _START_SECONDS = 10.0
-#: Not inherited: smkit's own settings (a script must not need them, on AWS it has none), leftovers of an outer job,
-#: and what would change which Python code is found.
-_DROPPED_PREFIXES = ("SMKIT_", "SM_", "SAGEMAKER_")
-_DROPPED = frozenset(
-    {"CURRENT_HOST", "TRAINING_JOB_NAME", "TRAINING_JOB_ARN"}
-    | {"PYTHONPATH", "PYTHONHOME", "PYTHONSTARTUP", "PYTHONINSPECT", "PYTHONUSERBASE", "PYTHONSAFEPATH"}
-    | {"PIP_TARGET", "PIP_PREFIX", "PIP_USER", "PIP_REQUIRE_VIRTUALENV"}
-)  # fmt: skip
 _LINEAGE = (
     "schema_version", "job_name", "backend", "status", "entry_point", "hyperparameters", "inputs", "code",
     "environment", "framework_version", "instance_type", "image", "created", "started", "ended",
@@ -81,6 +72,9 @@ class LocalBackend:
     Args:
         folder: Where the jobs lie; made when the first is submitted.
     """
+
+    stops_on_interrupt: ClassVar[bool] = True
+    watching = Watching(first_poll=0.02, slowest_poll=0.2, quick_for=10.0)
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -202,12 +196,9 @@ class LocalBackend:
                 }
         elif record["status"] not in FINAL_STATUSES and (folder / _STOP).exists():
             record |= {"status": "Stopping", "secondary_status": "Stopping"}
-        metrics = {key: float(value) for key, value in record["metrics"].items()}
         lineage = {key: record[key] for key in _LINEAGE}
         lineage["hyperparameters"] = _effective(record["hyperparameters"], record.get("resolved_hyperparameters"))
         lineage["environment"] = {**record["environment"], "packages": record["packages"]}
-        # JSON has no word for NaN.
-        lineage["metrics"] = {key: value for key, value in metrics.items() if math.isfinite(value)}
         return JobStatus(
             status=record["status"],
             secondary_status=record["secondary_status"],
@@ -215,11 +206,22 @@ class LocalBackend:
             exit_code=record["exit_code"],
             log_location=str(folder / _LOG),
             model_uri=record["model"]["path"] if record["model"] else None,
-            metrics=metrics,
             lineage=lineage,
+            started=_moment(record["started"]),
+            ended=_moment(record["ended"]),
+            billable_seconds=0,
         )
 
-    def logs(self, name: str, position: int = 0) -> LogPage:
+    def metrics(self, name: str) -> dict[str, float]:
+        """Return the metrics of a job that is over; empty before.
+
+        Raises:
+            JobNotFound: No job has this name.
+        """
+        record = self._record(self._job_folder(name))
+        return {key: float(value) for key, value in record["metrics"].items()}
+
+    def logs(self, name: str, position: int | None = None) -> LogPage:
         """Return up to 1 MiB of the log from a byte on.
 
         Raises:
@@ -228,12 +230,12 @@ class LocalBackend:
         path = self._job_folder(name) / _LOG
         try:
             with path.open("rb") as file:
-                file.seek(position)
+                file.seek(position or 0)
                 data = file.read(_PAGE_BYTES)
         except FileNotFoundError:
             self._record(path.parent)
             return LogPage(b"", position)
-        return LogPage(data, position + len(data))
+        return LogPage(data, (position or 0) + len(data))
 
     def stop(self, name: str) -> None:
         """Ask the job to stop and return.
@@ -330,42 +332,9 @@ class LocalBackend:
 
     @staticmethod
     def _start(folder: Path, lock: int, request: LocalRequest) -> None:
-        supervisor = Path(__file__).with_name("supervisor.py")
-        # -I and -S: nothing that the user installed or set can break the process that watches over the job.
-        command = [sys.executable, "-I", "-S", str(supervisor), str(folder), str(lock)]
-        with (folder / "supervisor.log").open("wb") as log:
-            process = subprocess.Popen(
-                command,
-                cwd=folder,
-                env=_inherited() | request.environment,
-                stdin=subprocess.PIPE,
-                stdout=log,
-                stderr=log,
-                start_new_session=True,
-                pass_fds=(lock,),
-            )
-        try:
-            # Without this byte the supervisor ends at once: a Ctrl-C up to here leaves nothing running.
-            with cast("BinaryIO", process.stdin) as pipe:
-                pipe.write(b"\n")
-        except BrokenPipeError:
-            process.wait()
-            said = (folder / "supervisor.log").read_text(encoding="utf-8", errors="replace").strip()
-            raise JobError(f"job {request.name!r} could not start: its supervisor ended at once: {said}") from None
-        except BaseException:
-            process.kill()
-            process.wait()
-            raise
+        process = start_supervisor(folder, lock, inherited_environment(os.environ) | request.environment)
         # Somebody must collect the exit code, or a zombie would stay for as long as the notebook runs.
         threading.Thread(target=process.wait, name=f"smkit-job-{request.name}", daemon=True).start()
-
-
-def _inherited() -> dict[str, str]:
-    return {
-        name: value
-        for name, value in os.environ.items()
-        if name not in _DROPPED and not name.startswith(_DROPPED_PREFIXES)
-    }
 
 
 def _effective(given: Mapping[str, Any], resolved: Mapping[str, Any] | None) -> dict[str, Any]:
@@ -391,6 +360,10 @@ def _is_locked(path: Path) -> bool:
         return False
     finally:
         os.close(descriptor)
+
+
+def _moment(text: str | None) -> datetime | None:
+    return None if text is None else datetime.fromisoformat(text)
 
 
 def _now() -> str:

@@ -7,12 +7,15 @@ import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from smkit.errors import ConfigError
 from smkit.jobs import contract
+from smkit.jobs.options import SageMakerOptions, check_seconds
+from smkit.jobs.secrets import refuse_secrets
 from smkit.naming import check_channel, check_job_name
 
 if TYPE_CHECKING:
@@ -23,6 +26,9 @@ _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _SCRIPT_SUFFIXES = (".py", ".sh")
 #: What `contract.input_config` adds counts too.
 _OWN_HYPERPARAMETERS = 5
+#: MaxRuntimeInSeconds where none is given.
+#: https://docs.aws.amazon.com/sagemaker/latest/APIReference/API_StoppingCondition.html
+_DEFAULT_MAX_RUN = 24 * 3600
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,12 +41,13 @@ class JobSpec:
         source_dir: Folder whose content is the code; default: the script alone.
         channels: Channel name -> data.
         hyperparameters: Name -> JSON value; a dataclass or pydantic instance becomes the mapping of its fields.
-        timeout: Seconds after which the job is stopped; None: no limit.
+        timeout: Seconds after which the job is stopped, at most 28 days; None: no limit here, a day on SageMaker.
         metric_definitions: Metric name -> regex with one group, matched against each line of the log.
         environment: Variables for the script, below those of the contract. Values are never shown or stored.
         framework_version: Tag of the AWS scikit-learn image whose rules apply.
-        instance_type: Instance type that the script is told.
-        region: Region that the script is told.
+        instance_type: Instance type that the job runs on, and that the script is told.
+        region: Region that the job runs in, and that the script is told.
+        sagemaker: What the job asks of SageMaker beside; a job on this machine leaves it aside.
 
     Raises:
         ConfigError: A value breaks its rule; the message says which.
@@ -57,13 +64,14 @@ class JobSpec:
     framework_version: str = "1.2-1"
     instance_type: str = "ml.m5.large"
     region: str = "cn-northwest-1"
+    sagemaker: SageMakerOptions = field(default_factory=SageMakerOptions)
 
     def __post_init__(self) -> None:
         check_job_name(self.name)
         for name in self.channels:
             check_channel(name)
         entry_point = _check_entry_point(self.entry_point)
-        timeout = _check_timeout(self.timeout)
+        timeout = None if self.timeout is None else check_seconds("timeout", self.timeout)
         source_dir = None if self.source_dir is None else Path(self.source_dir).expanduser().absolute()
         for name, value in {
             "entry_point": entry_point,
@@ -75,9 +83,35 @@ class JobSpec:
             "environment": _check_environment(self.environment),
         }.items():
             object.__setattr__(self, name, value)
+        if not isinstance(self.sagemaker, SageMakerOptions):
+            raise ConfigError(f"sagemaker is a {type(self.sagemaker).__name__}: expected smkit.SageMakerOptions")
+        if self.max_wait is not None and self.max_wait < self.max_run:
+            raise ConfigError(
+                f"max_wait is {self.max_wait} s and timeout {self.max_run} s: max_wait counts waiting and running, so "
+                "it is at least the timeout; raise max_wait, or lower timeout"
+            )
 
     def __hash__(self) -> int:
         return hash(self.name)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Be copied and sent to another process, which read-only mappings cannot."""
+        values = {item.name: getattr(self, item.name) for item in dataclasses.fields(self)}
+        values |= {name: dict(values[name]) for name in ("channels", "metric_definitions", "environment")}
+        return (partial(type(self), **values | {"hyperparameters": self.plain_hyperparameters()}), ())
+
+    @property
+    def max_run(self) -> int:
+        """Whole seconds after which SageMaker stops the script."""
+        return _DEFAULT_MAX_RUN if self.timeout is None else math.ceil(self.timeout)
+
+    @property
+    def max_wait(self) -> int | None:
+        """Whole seconds for which SageMaker waits for spot capacity and runs together; None without spot."""
+        options = self.sagemaker
+        if not options.spot:
+            return None
+        return self.max_run if options.max_wait is None else math.ceil(options.max_wait)
 
     def plain_hyperparameters(self) -> dict[str, Any]:
         """Return a copy of the hyperparameters made of dicts and lists, ready for `json`."""
@@ -89,16 +123,6 @@ def _check_entry_point(entry_point: object) -> str:
     if not text.endswith(_SCRIPT_SUFFIXES):
         raise ConfigError(f"entry_point {entry_point!r} is not a script: expected a path that ends with .py or .sh")
     return text
-
-
-def _check_timeout(timeout: object) -> float | None:
-    if timeout is None:
-        return None
-    seconds = getattr(timeout, "total_seconds", None)
-    value = seconds() if callable(seconds) else timeout
-    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < math.inf:
-        raise ConfigError(f"timeout {timeout!r} is not allowed: a positive number of seconds, or None for no limit")
-    return float(value)
 
 
 def _as_mapping(values: object) -> Mapping[Any, Any]:
@@ -135,6 +159,7 @@ def _check_hyperparameters(values: object) -> Mapping[str, Any]:
                 "rename it"
             )
         frozen[name] = _freeze(value, name)
+    refuse_secrets(frozen, "hyperparameter")
     for name, text in contract.encode_hyperparameters({key: _thaw(item) for key, item in frozen.items()}).items():
         if len(text) > contract.MAX_VALUE_LENGTH:
             raise ConfigError(

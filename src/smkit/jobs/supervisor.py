@@ -44,7 +44,10 @@ import tarfile
 import time
 import traceback
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
 
 GRACE_SECONDS = 5.0
 _KILL_SECONDS = 10.0
@@ -310,19 +313,8 @@ def collect_metrics(log: Path, definitions: dict[str, str], model: Path) -> dict
 
     JSON has no word for NaN and the infinities: they are kept as text.
     """
-    metrics: dict[str, float | str] = {}
-    patterns = {name: re.compile(pattern) for name, pattern in definitions.items()}
-    defined: dict[str, float | str] = {}
     with log.open(encoding="utf-8", errors="replace", newline="\n") as lines:
-        for line in lines:
-            text = line.rstrip("\r\n")[:_LINE_CHARACTERS]
-            if (match := _METRIC_LINE.match(text)) and (value := as_number(match["value"])) is not None:
-                metrics[match["name"]] = value
-            for name, pattern in patterns.items():
-                for match in pattern.finditer(text):
-                    if (value := as_number(match[1])) is not None:
-                        defined[name] = value
-    metrics |= defined
+        metrics = metrics_of_lines(lines, definitions)
     path = model / "metrics.json"
     if path.is_file():
         try:
@@ -333,6 +325,22 @@ def collect_metrics(log: Path, definitions: dict[str, str], model: Path) -> dict
             if isinstance(item, int | float) and not isinstance(item, bool) and (value := as_number(item)) is not None:
                 metrics[name] = value
     return metrics
+
+
+def metrics_of_lines(lines: Iterable[str], definitions: dict[str, str]) -> dict[str, float | str]:
+    """Read the metrics of a log; those of the definitions win. NaN and the infinities are kept as text."""
+    metrics: dict[str, float | str] = {}
+    patterns = {name: re.compile(pattern) for name, pattern in definitions.items()}
+    defined: dict[str, float | str] = {}
+    for line in lines:
+        text = line.rstrip("\r\n")[:_LINE_CHARACTERS]
+        if (match := _METRIC_LINE.match(text)) and (value := as_number(match["value"])) is not None:
+            metrics[match["name"]] = value
+        for name, pattern in patterns.items():
+            for match in pattern.finditer(text):
+                if (value := as_number(match[1])) is not None:
+                    defined[name] = value
+    return metrics | defined
 
 
 def read_hyperparameters(path: Path) -> dict[str, Any] | None:

@@ -1,0 +1,115 @@
+"""One line that says how a job stands, with its log above it."""
+
+from __future__ import annotations
+
+import sys
+import time
+from typing import TYPE_CHECKING, Any
+
+from smkit.jobs.folding import ContainerFold
+
+if TYPE_CHECKING:
+    from types import TracebackType
+
+    from typing_extensions import Self
+
+    from smkit.jobs.backend import JobStatus
+
+
+class Progress:
+    """Shows a job while it is waited for, on stderr; its log goes to stdout.
+
+    In a terminal and in a notebook the line is updated in place. Elsewhere, as in a log file, a line says so when the
+    phase changes, if the phases are long enough to be told.
+
+    Args:
+        name: The job.
+        announces_phases: Whether to tell of phases where nothing can be updated in place.
+        quiet: Show nothing at all.
+    """
+
+    def __init__(self, name: str, *, announces_phases: bool, quiet: bool = False) -> None:
+        self._name = name
+        self._is_live = not quiet and (_in_notebook() or _is_terminal(sys.stderr))
+        self._announces = announces_phases and not quiet
+        self._keeps_line = announces_phases
+        self._started = time.monotonic()
+        self._phase = ""
+        self._line: Any = None
+        self._rest = ""
+        self._fold = ContainerFold()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._show(self._fold.close())
+        if self._line is not None:
+            if self._rest:
+                self._show("\n")
+            self._line.close()
+
+    def update(self, state: JobStatus) -> None:
+        """Show how the job stands."""
+        phase = state.status if state.is_final else state.secondary_status
+        said = f"job {self._name!r}: {phase}, {self._elapsed()}"
+        if state.is_final and state.billable_seconds:
+            said += f", {state.billable_seconds} s billed"
+        if self._is_live:
+            if self._line is None:
+                from tqdm.auto import tqdm
+
+                self._line = tqdm(bar_format="{desc}", leave=self._keeps_line, file=sys.stderr)
+            self._line.set_description_str(said, refresh=True)
+        elif self._announces and phase != self._phase:
+            sys.stderr.write(f"{said}\n")
+            sys.stderr.flush()
+        self._phase = phase
+
+    def write(self, text: str) -> None:
+        """Show part of the log; what the container says of itself before the script starts is folded into a line."""
+        self._show(self._fold.feed(text))
+
+    def _show(self, text: str) -> None:
+        if self._line is None:
+            self._put(text)
+            return
+        # Half a line would be overwritten by the line that is updated in place.
+        whole, newline, self._rest = (self._rest + text).rpartition("\n")
+        if newline:
+            with self._line.external_write_mode(file=sys.stdout):
+                self._put(whole + newline)
+
+    @staticmethod
+    def _put(text: str) -> None:
+        """Write to Python's own stdout, which is the one that notebooks show."""
+        if not text:
+            return
+        try:
+            sys.stdout.write(text)
+        except UnicodeEncodeError:
+            encoding = sys.stdout.encoding or "ascii"
+            sys.stdout.write(text.encode(encoding, "replace").decode(encoding))
+        sys.stdout.flush()
+
+    def _elapsed(self) -> str:
+        minutes, seconds = divmod(int(time.monotonic() - self._started), 60)
+        hours, minutes = divmod(minutes, 60)
+        return f"{hours}:{minutes:02}:{seconds:02}" if hours else f"{minutes}:{seconds:02}"
+
+
+def _is_terminal(stream: Any) -> bool:
+    # pythonw and some services have no stderr, or a closed one.
+    try:
+        return bool(stream.isatty())
+    except (AttributeError, ValueError):
+        return False
+
+
+def _in_notebook() -> bool:
+    # Only who runs in a notebook has it loaded.
+    ipython = sys.modules.get("IPython")
+    shell = ipython.get_ipython() if ipython is not None else None
+    return "IPKernelApp" in getattr(shell, "config", {})
