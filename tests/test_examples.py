@@ -19,6 +19,10 @@ if TYPE_CHECKING:
 EXAMPLES = Path(__file__).parents[1] / "examples"
 
 
+#: The image has another scikit-learn than this machine, which the check of a job says, and loading its model.
+OTHER_VERSIONS = ("-W", "default:job 'train:UserWarning", "-W", "default:blog@1 was trained with:UserWarning")
+
+
 def run(*arguments: str, folder: Path, variables: dict[str, str] | None = None) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [sys.executable, "-W", "error", *arguments],
@@ -53,9 +57,11 @@ def test_the_quickstart_goes_the_whole_path_twice(tmp_path: Path) -> None:
     assert len(smkit.JobRunner(settings).jobs()) == 2
 
 
+@pytest.mark.parametrize("sandbox", [False, True], ids=["here", "in the sandbox"])
 @pytest.mark.parametrize("template", [False, True], ids=["plain script", "template"])
-def test_the_blogs_flow(tmp_path: Path, template: bool) -> None:
-    done = run(str(EXAMPLES / "blog" / "run.py"), *(["--template"] if template else []), folder=tmp_path)
+def test_the_blogs_flow(tmp_path: Path, template: bool, sandbox: bool) -> None:
+    options = [*(["--template"] if template else []), *(["--sandbox"] if sandbox else [])]
+    done = run(*OTHER_VERSIONS, str(EXAMPLES / "blog" / "run.py"), *options, folder=tmp_path)
     assert done.returncode == 0, done.stderr
     fit = re.search(r"^blog@1: y = (\S+) X1 \+ (\S+) X2 \+ (\S+)$", done.stdout, re.MULTILINE)
     assert fit, done.stdout
@@ -65,6 +71,16 @@ def test_the_blogs_flow(tmp_path: Path, template: bool) -> None:
     mse = re.search(rf"^  {name} = (\S+)$", done.stdout, re.MULTILINE)
     assert mse, done.stdout
     assert float(mse[1]) == pytest.approx(0.01, abs=0.003)  # the variance of the noise
+
+
+def test_on_sagemaker_goes_the_whole_path_in_the_sandbox(tmp_path: Path) -> None:
+    done = run(str(EXAMPLES / "on_sagemaker.py"), folder=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert re.search(r"^dataset      s3://\S+$", done.stdout, re.MULTILINE)
+    assert re.search(r"^job          train-\S+: Completed, billed for \d+ s$", done.stdout, re.MULTILINE)
+    assert re.search(r"^model        diabetes@1: test rmse 5\d\.\d\d$", done.stdout, re.MULTILINE)
+    assert re.search(r"^predictions  \d+, \d+, \d+$", done.stdout, re.MULTILINE)
+    assert list(tmp_path.iterdir()) == [], "all of it lies in the sandbox's bucket"
 
 
 def test_postgres(tmp_path: Path, pg: PostgresServer) -> None:

@@ -100,6 +100,8 @@ def test_every_import_is_declared_and_every_dependency_is_used() -> None:
                 if top != "smkit" and top not in sys.stdlib_module_names and top != "__future__":
                     used[top] = f"{module.relative_to(TREE)}:{node.lineno}"
     declared = CORE.union(*(names for extra, names in EXTRAS.items() if extra not in {"dev", "lint", "test"}))
+    # Only pytest itself loads its plugin.
+    assert used.pop("pytest").startswith("src/smkit/testing/pytest_plugin.py:")
     wanted = {BROUGHT_ALONG.get(name, DISTRIBUTIONS.get(name, name)): place for name, place in used.items()}
     assert {name: place for name, place in wanted.items() if name not in declared} == {}
     assert CORE - set(wanted) == set()
@@ -122,6 +124,7 @@ ERRORS = sorted(
 )
 ATTRIBUTES: dict[str, dict[str, Any]] = {
     "AliasConflict": {"alias": "production", "expected": 1, "actual": 2},
+    "JobRefused": {"problems": ("no such role",)},
     "QueryError": {"sqlstate": "42P01", "position": 15},
     "SchemaViolationError": {"violations": ("price: 3 below 0",)},
     "TransformError": {"step": "add_features", "batch": 2, "rows": (0, 9)},
@@ -129,6 +132,7 @@ ATTRIBUTES: dict[str, dict[str, Any]] = {
         name: {"job_name": "j", "exit_code": -9, "traceback": "Traceback", "log_path": "j/log"}
         for name in ("TrainingFailed", "TrainingStopped", "TrainingTimeout")
     },
+    **{cls.__name__: {"code": "ResourceLimitExceeded"} for cls in ERRORS if issubclass(cls, errors.ServiceError)},
 }
 
 

@@ -2,6 +2,7 @@
 
 python examples/blog/run.py              # the plain script, as the post has it
 python examples/blog/run.py --template   # the same on smkit's training template
+python examples/blog/run.py --sandbox    # either on SageMaker's training API, played by this machine (smkit[sandbox])
 """
 
 import argparse
@@ -22,18 +23,14 @@ def make_data(rows: int = 1000, seed: int = 0) -> pd.DataFrame:
     return frame.assign(y=frame["X1"] + frame["X2"] + random.normal(scale=0.1, size=rows))
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description="Train the blog's linear regression")
-    parser.add_argument("--template", action="store_true", help="use smkit's training template")
-    arguments = parser.parse_args()
-
+def train(settings: smkit.Settings, *, template: bool) -> None:
     dataset = (
-        smkit.DatasetBuilder("blog", smkit.FrameSource(make_data()))
+        smkit.DatasetBuilder("blog", smkit.FrameSource(make_data()), settings)
         .split(test=0.2)
         .build(format="csv")  # the plain script reads CSV
     )
-    runner = smkit.JobRunner()
-    if arguments.template:
+    runner = smkit.JobRunner(settings)
+    if template:
         job = runner.run(HERE / "train.py", dataset)
     else:
         # A script that prints its metrics its own way: say how to read them.
@@ -43,11 +40,26 @@ def main() -> None:
             metric_definitions={"mse": r"Mean squared error: ([0-9.]+)"},
         )
 
-    version = smkit.ArtifactStore().publish("blog", job)
-    model = smkit.ArtifactStore().load(version, allow_pickle=True)
+    models = smkit.ArtifactStore(settings)
+    version = models.publish("blog", job)
+    model = models.load(version, allow_pickle=True)
     print(f"{version.ref}: y = {model.coef_[0]:.3f} X1 + {model.coef_[1]:.3f} X2 + {model.intercept_:.3f}")
     for name, value in sorted(version.metrics.items()):
         print(f"  {name} = {value:.5f}")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description="Train the blog's linear regression")
+    parser.add_argument("--template", action="store_true", help="use smkit's training template")
+    parser.add_argument("--sandbox", action="store_true", help="run the job as SageMaker would, with no AWS account")
+    arguments = parser.parse_args()
+    if not arguments.sandbox:
+        train(smkit.Settings(), template=arguments.template)
+        return
+    from smkit.testing import sandbox
+
+    with sandbox() as sagemaker:
+        train(sagemaker.settings(backend="sagemaker"), template=arguments.template)
 
 
 if __name__ == "__main__":

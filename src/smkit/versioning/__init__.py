@@ -2,7 +2,7 @@
 
 ::
 
-    <kind>/<name>/data/<publish id>/...            the files, never shared between versions
+    <kind>/<name>/data/<publish id>/...            the files; no other version has their keys
     <kind>/<name>/versions/<10^10 - n>.json        the manifest is the commit; the newest lists first
     <kind>/<name>/aliases/<alias>/<10^10 - g>.json an append-only log
     <kind>/<name>/prunes/<10^10 - n>/<nonce>.json  somebody is about to prune the version
