@@ -120,7 +120,7 @@ class SageMakerBackend:
             inputs[item.channel] |= {"s3_uri": uris[item.channel], "sha256": item.sha256}
         plan = make_plan(spec, self.settings, code, uris, root=self._root, folder=folder, role=self._role_arn())
         # What it would refuse is refused before anything is uploaded.
-        training_request(plan)
+        training_request(plan, self._model())
         return SageMakerRequest(plan, code, uploads, folder, make_record(spec, plan, code, inputs))
 
     def submit(self, request: SageMakerRequest) -> None:
@@ -257,6 +257,10 @@ class SageMakerBackend:
         self._records.put_source(key, request.code.archive())
         return estimator
 
+    def _model(self) -> Any:
+        """Return the API's model, which the client has read already."""
+        return self.settings.client("sagemaker").meta.service_model
+
     @property
     def _root(self) -> str:
         return self._store.uri
@@ -314,7 +318,7 @@ class SageMakerBackend:
             if self._via == "sdk" or (self._via is None and sdk.has_sklearn()):
                 sdk.submit_with_sdk(plan, self.settings)
             else:
-                self.settings.client("sagemaker").create_training_job(**training_request(plan))
+                self.settings.client("sagemaker").create_training_job(**training_request(plan, self._model()))
         except ParamValidationError as error:
             raise ConfigError(f"SageMaker's API does not take the request: {error}") from error
         except AWS_ERRORS as error:

@@ -78,9 +78,15 @@ def service_model() -> Any:
     return ServiceModel(model, "sagemaker")
 
 
-def broken_limits(operation: str, body: dict[str, Any]) -> Iterator[BrokenLimit]:
-    """Yield what the model does not allow in a request; nothing of the inside of what has another type."""
-    return _of(service_model().operation_model(operation).input_shape, body, ())
+def broken_limits(operation: str, body: dict[str, Any], model: Any = None) -> Iterator[BrokenLimit]:
+    """Yield what the model does not allow in a request; nothing of the inside of what has another type.
+
+    Args:
+        operation: The operation.
+        body: The request.
+        model: As a client has it; default: `service_model()`.
+    """
+    return _of((model or service_model()).operation_model(operation).input_shape, body, ())
 
 
 def _of(shape: Any, value: Any, path: tuple[str | int, ...]) -> Iterator[BrokenLimit]:

@@ -28,6 +28,8 @@ SCHEMA_VERSION = 1
 _RECORD, _SOURCE, _SUBMITTED = "run.json", "source/sourcedir.tar.gz", "submitted.json"
 _RETRY = re.compile(r"retry-([1-9][0-9]*)")
 _MAX_BYTES = 8 << 20
+#: What is larger goes up in parts, of which each is tried again on its own.
+_AT_ONCE_BYTES = 8 << 20
 
 
 def job_folder(name: str) -> str:
@@ -84,8 +86,13 @@ class JobRecords:
         return self._store.get(key, max_bytes=_MAX_BYTES) == data
 
     def put_source(self, folder: str, archive: bytes) -> None:
-        """Write the code beside a record of one's own."""
-        self._store.upload(source_key(folder), io.BytesIO(archive))
+        """Write the code beside a record of one's own, or under its digest."""
+        key = source_key(folder)
+        if len(archive) > _AT_ONCE_BYTES:
+            self._store.upload(key, io.BytesIO(archive))
+        else:
+            # One request. Whatever has the key already is this very code.
+            self._store.put_if_absent(key, archive)
 
     def mark_accepted(self, name: str) -> None:
         """Note that SageMaker has the job."""

@@ -48,8 +48,12 @@ _REFUSED_INSTANCES = frozenset(
 _FAMILIES_WITH_DISKS = ("g5", "g6", "p5", "trn1")
 
 
-def training_request(plan: TrainingPlan) -> dict[str, Any]:
+def training_request(plan: TrainingPlan, model: Any = None) -> dict[str, Any]:
     """Spell a plan as the arguments of boto3's `create_training_job`.
+
+    Args:
+        plan: What is asked for.
+        model: botocore's model of SageMaker, as a client has it; default: read from disk, once.
 
     Raises:
         ConfigError: A field of `extra` is smkit's own, unknown, or not what the API takes; the instance is one that
@@ -104,7 +108,7 @@ def training_request(plan: TrainingPlan) -> dict[str, Any]:
     if plan.tags:
         request["Tags"] = tag_list(plan)
     request |= copy.deepcopy(dict(plan.extra))
-    _check_limits(request)
+    _check_limits(request, model)
     return request
 
 
@@ -155,12 +159,12 @@ def _channel(name: str, uri: str) -> dict[str, Any]:
     return {"ChannelName": name, "DataSource": {"S3DataSource": source}}
 
 
-def _check_limits(request: dict[str, Any]) -> None:
+def _check_limits(request: dict[str, Any], model: Any) -> None:
     """Refuse what the service would refuse once everything is uploaded."""
     broken = [
         # A newer instance than this boto3 knows is for the service to judge.
         f"{item}; it is set by {_OWN_FIELDS.get(str(item.path[0]), 'extra')}"
-        for item in broken_limits("CreateTrainingJob", request)
+        for item in broken_limits("CreateTrainingJob", request, model)
         if item.kind != "enum"
     ]
     if broken:
