@@ -8,7 +8,15 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from smkit.cli.output import terminal_width, write_fields, write_json, write_message, write_table, write_text
+from smkit.cli.output import (
+    terminal_width,
+    write_fields,
+    write_json,
+    write_message,
+    write_table,
+    write_text,
+    write_verification,
+)
 from smkit.cli.parameters import parse_age, parse_expected
 
 if TYPE_CHECKING:
@@ -248,19 +256,7 @@ def verify(
 
     Examples: smkit models verify houses@3; smkit models verify
     """
-    from smkit.errors import IntegrityError
-
-    try:
-        _store().verify(ref)
-    except IntegrityError as error:
-        if not as_json:
-            raise
-        write_json({"ok": False, "error": str(error)})
-        raise typer.Exit(1) from None
-    if as_json:
-        write_json({"ok": True, "error": None})
-    else:
-        write_text(f"{ref or 'all models'}: every byte is as it was published")
+    write_verification(lambda: _store().verify(ref), ref or "all models", as_json=as_json)
 
 
 @app.command()

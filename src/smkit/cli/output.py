@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
 
 def write_json(value: object) -> None:
@@ -29,6 +29,32 @@ def write_text(text: str) -> None:
 def write_message(text: str) -> None:
     """Write to stderr."""
     typer.echo(clean(text), err=True)
+
+
+def write_verification(verify: Callable[[], None], what: str, *, as_json: bool) -> None:
+    """Verify, and write how it went.
+
+    Args:
+        verify: Raises `IntegrityError` where something is damaged.
+        what: What is verified.
+        as_json: As JSON.
+
+    Raises:
+        IntegrityError: Something is damaged; as JSON, `typer.Exit` with 1.
+    """
+    from smkit.errors import IntegrityError
+
+    try:
+        verify()
+    except IntegrityError as error:
+        if not as_json:
+            raise
+        write_json({"ok": False, "error": str(error)})
+        raise typer.Exit(1) from None
+    if as_json:
+        write_json({"ok": True, "error": None})
+    else:
+        write_text(f"{what}: every byte is as it was published")
 
 
 def write_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> None:

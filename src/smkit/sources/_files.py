@@ -7,11 +7,12 @@ import warnings
 from abc import abstractmethod
 from contextlib import closing, contextmanager
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol, TypeVar
 
 import pandas as pd
 import pyarrow as pa
 
+from smkit.errors import ConfigError
 from smkit.frames import to_pandas
 from smkit.sources._formats import make_format
 from smkit.sources._multifile import open_files
@@ -30,6 +31,14 @@ if TYPE_CHECKING:
 
     from smkit.sources._datafile import DataFiles
     from smkit.sources._options import ReadOptions
+
+
+class _Named(Protocol):
+    @property
+    def name(self) -> str: ...
+
+
+FileT = TypeVar("FileT", bound=_Named)
 
 #: Columns that a frame may hold one by one; pandas warns its user of more than a hundred when he adds one.
 _SEPARATE_COLUMNS = 50
@@ -111,6 +120,20 @@ class FilesSource(StreamedSource):
     def _stream(self, opened: DataFiles, batch_size: int) -> Stream:
         format_ = make_format(self._options.format_of(opened.files), self._options.csv)
         return open_files(opened, format_, self._options, batch_size)
+
+
+def check_distinct(files: list[FileT], what: str) -> list[FileT]:
+    """Return the files unchanged.
+
+    Raises:
+        ConfigError: Two of the paths, or of the URIs (`what`), match the same one.
+    """
+    seen: set[str] = set()
+    for file in files:
+        if file.name in seen:
+            raise ConfigError(f"{file.name} is matched by two of the {what}: its rows would be read twice")
+        seen.add(file.name)
+    return files
 
 
 def _identity(entry: Mapping[str, Any]) -> dict[str, Any]:

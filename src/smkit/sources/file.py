@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO, cast
 import pyarrow as pa
 
 from smkit.errors import ConfigError, SourceError, SourceNotFound
-from smkit.sources._files import FilesSource
+from smkit.sources._files import FilesSource, check_distinct
 from smkit.sources._options import ReadOptions
 
 if TYPE_CHECKING:
@@ -119,13 +119,7 @@ class FileSource(FilesSource):
         yield LocalFiles(self._find())
 
     def _find(self) -> list[LocalFile]:
-        files = [file for path in self._paths for file in self._find_at(path)]
-        seen: set[str] = set()
-        for file in files:
-            if file.name in seen:
-                raise ConfigError(f"{file.name} is matched by two of the paths: its rows would be read twice")
-            seen.add(file.name)
-        return files
+        return check_distinct([file for path in self._paths for file in self._find_at(path)], "paths")
 
     def _find_at(self, path: Path) -> list[LocalFile]:
         if path.is_file():

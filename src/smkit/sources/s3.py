@@ -11,7 +11,7 @@ from botocore.exceptions import ClientError
 from smkit.aws import split_s3_uri
 from smkit.config import Settings
 from smkit.errors import ConfigError, SourceNotFound
-from smkit.sources._files import FilesSource
+from smkit.sources._files import FilesSource, check_distinct
 from smkit.sources._globs import glob_pattern, literal_prefix
 from smkit.sources._options import ReadOptions
 from smkit.sources._s3_files import S3Files
@@ -147,13 +147,7 @@ class S3Source(FilesSource):
         return self._settings.client("s3")
 
     def _find(self) -> list[S3Object]:
-        objects = [found for uri in self._uris for found in self._find_at(uri)]
-        seen: set[str] = set()
-        for found in objects:
-            if found.name in seen:
-                raise ConfigError(f"{found.name} is matched by two of the URIs: its rows would be read twice")
-            seen.add(found.name)
-        return objects
+        return check_distinct([found for uri in self._uris for found in self._find_at(uri)], "URIs")
 
     def _find_at(self, uri: str) -> list[S3Object]:
         bucket, key = split_s3_uri(uri)
