@@ -425,9 +425,7 @@ def test_the_users_logging_stays_as_it_was_and_sees_no_request(endpoint: Endpoin
 
 
 @needs_sdk
-def test_the_clients_are_the_settings(
-    settings: Settings, endpoint: Endpoint, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_clients_are_the_settings(settings: Settings, endpoint: Endpoint, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(boto3, "DEFAULT_SESSION", None)
     estimator = sdk.make_estimator(plan_of(), settings)
     session = estimator.sagemaker_session
