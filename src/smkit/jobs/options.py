@@ -40,7 +40,7 @@ class SageMakerOptions:
         spot: Use spare capacity at a lower price. The job may be interrupted and started anew: write checkpoints.
         max_wait: Seconds to wait for spot capacity and for the job together, at least its `timeout`; needs `spot`.
         checkpoint_uri: `s3://` prefix that `/opt/ml/checkpoints` is kept in step with; a job that is started anew, or a
-            later one with the same prefix, finds there what was written.
+            later one with the same prefix, finds there what was written. Default: with `spot`, one of the job's own.
         keep_alive: Seconds for which the instance waits for the next job of the same shape (a warm pool).
         subnets: Subnet ids; needs `security_groups`. Default: those of the settings.
         security_groups: Security group ids; needs `subnets`. Default: those of the settings.
