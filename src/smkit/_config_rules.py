@@ -30,6 +30,7 @@ REGION = re.compile(r"[a-z]{2,5}(-[a-z]+)+-[0-9]{1,2}")
 PROJECT = re.compile(r"[a-z0-9][a-z0-9_-]{0,62}")
 INSTANCE_TYPE = re.compile(r"ml\.[a-z0-9-]+\.[a-z0-9-]+")
 FRAMEWORK_VERSION = re.compile(r"[0-9]+\.[0-9]+-[0-9]+(-[a-z0-9]+)*")
+LOCAL_ENVIRONMENT = re.compile(rf"host|{FRAMEWORK_VERSION.pattern}(\[toolkits\])?")
 # The bucket that SageMaker makes for an account says where it is.
 _SAGEMAKER_BUCKET = re.compile(r"sagemaker-(?P<region>[a-z0-9-]+)-[0-9]{12}")
 

@@ -144,6 +144,8 @@ class Settings(BaseSettings):
         backend: Where jobs run: `local` (this machine) or `sagemaker`.
         instance_type: Instance of training jobs.
         framework_version: Tag of the AWS scikit-learn image, such as `1.2-1`.
+        local_environment: What runs the jobs of this machine: `host` (this Python), or the Python and packages of an
+            image, such as `1.2-1`; `1.2-1[toolkits]` has SageMaker's own packages too.
         max_instance_hours: Most instance-hours that one job on SageMaker may cost at worst; default: no limit.
         kms_key: KMS key that encrypts what is written to S3: its id, its ARN, or an alias.
         subnets: Subnet ids of training jobs; needs `security_groups`.
@@ -189,6 +191,9 @@ class Settings(BaseSettings):
     backend: Literal["local", "sagemaker"] = "local"
     instance_type: Annotated[str, rules.rule(rules.INSTANCE_TYPE, "an instance such as 'ml.m5.large'")] = "ml.m5.large"
     framework_version: Annotated[str, rules.rule(rules.FRAMEWORK_VERSION, "an image tag such as '1.2-1'")] = "1.2-1"
+    local_environment: Annotated[
+        str, rules.rule(rules.LOCAL_ENVIRONMENT, "'host', an image tag such as '1.2-1', or '1.2-1[toolkits]'")
+    ] = "host"
     max_instance_hours: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = None
     kms_key: Annotated[Text, AfterValidator(rules.check_kms_key)] | None = None
     subnets: Annotated[Ids, rules.ids("subnet-")] = ()
