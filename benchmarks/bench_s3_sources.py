@@ -1,13 +1,19 @@
 """Reading Parquet and CSV prefixes of S3 with `S3Source` against awswrangler, in one run.
 
-    python benchmarks/bench_s3_sources.py [--files 8] [--rows 500000] [--runs 5] [--server moto|static]
+    python benchmarks/bench_s3_sources.py [--files 8] [--rows 500000] [--runs 5] [--server remote|moto|static]
 
 awswrangler needs an environment of its own (`pip install awswrangler`); both read the same objects of the same server
 into a DataFrame, in turn, in one process. The ratio is that of the medians. Exits with 1 where a target is missed.
 
-The server is moto's, in a process of its own. moto spends more time on a request than either reader, so a second one
-can be chosen with `--server static`: it answers GET, HEAD and LIST of a folder with sendfile, for what the readers
-themselves cost.
+The server is a process of its own, of three kinds:
+
+- `remote` (the default) answers GET, HEAD and LIST of a folder as S3 does over a network: each answer starts after
+  100 ms and each connection carries 85 MB/s, the numbers that AWS gives for planning
+  (https://docs.aws.amazon.com/AmazonS3/latest/userguide/optimizing-performance-guidelines.html and
+  optimizing-performance-design-patterns.html: 100 to 200 ms; one request for each 85 to 90 MB/s). Of 2 cores of one
+  machine, shared with the server, the parsers alone would decide otherwise.
+- `static` is the same without delays: what the readers themselves cost.
+- `moto` is moto's server, which spends more time on a request than either reader.
 """
 
 from __future__ import annotations
@@ -35,6 +41,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
 TARGET = 1.5
+FIRST_BYTE_SECONDS = 0.1
+CONNECTION_BYTES_PER_SECOND = 85e6
 BUCKET = "smkit-bench"
 
 
@@ -43,8 +51,11 @@ class StaticS3(BaseHTTPRequestHandler):
 
     protocol_version = "HTTP/1.1"
     disable_nagle_algorithm = True
+    remote = False
 
     def do_GET(self) -> None:
+        if self.remote:
+            time.sleep(FIRST_BYTE_SECONDS)
         url = urlsplit(self.path)
         if "list-type" in parse_qs(url.query):
             self.list(parse_qs(url.query).get("prefix", [""])[0])
@@ -77,11 +88,21 @@ class StaticS3(BaseHTTPRequestHandler):
         self.head(206 if asked else 200, {**base, **shown, "Accept-Ranges": "bytes"})
         if self.command == "GET":
             self.wfile.flush()
+            begun, begin = time.monotonic(), start
+            portion = 1 << 20 if self.remote else end - start
             with path.open("rb") as file:
                 while start < end and (
-                    sent := os.sendfile(self.connection.fileno(), file.fileno(), start, end - start)
+                    sent := os.sendfile(self.connection.fileno(), file.fileno(), start, min(portion, end - start))
                 ):
                     start += sent
+                    if self.remote:
+                        time.sleep(max(0.0, begun + (start - begin) / CONNECTION_BYTES_PER_SECOND - time.monotonic()))
+
+
+class RemoteS3(StaticS3):
+    """As far away as S3."""
+
+    remote = True
 
     def head(self, status: int, headers: Mapping[str, Any]) -> None:
         self.send_response_only(status)
@@ -109,10 +130,10 @@ def server(kind: str, folder: Path) -> Iterator[str]:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
-    own = [sys.executable, str(Path(__file__).resolve()), "--serve", str(port)]
+    own = [sys.executable, str(Path(__file__).resolve()), "--server", kind, "--serve", str(port)]
     moto = [sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", str(port)]
     process = subprocess.Popen(
-        own if kind == "static" else moto, cwd=folder, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+        moto if kind == "moto" else own, cwd=folder, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
     )
     url = f"http://127.0.0.1:{port}"
     try:
@@ -215,12 +236,13 @@ def main() -> int:
     parser.add_argument("--files", type=int, default=8)
     parser.add_argument("--rows", type=int, default=500_000, help="of each file")
     parser.add_argument("--runs", type=int, default=5)
-    parser.add_argument("--server", choices=("moto", "static"), default="moto")
+    parser.add_argument("--server", choices=("remote", "static", "moto"), default="remote")
     parser.add_argument("--folder", type=Path, default=None, help="for the data; default: the system's temporary one")
     parser.add_argument("--serve", type=int, default=None, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.serve is not None:
-        StaticServer(("127.0.0.1", options.serve), StaticS3).serve_forever()
+        handler = RemoteS3 if options.server == "remote" else StaticS3
+        StaticServer(("127.0.0.1", options.serve), handler).serve_forever()
     with tempfile.TemporaryDirectory(prefix="smkit-bench-", dir=options.folder) as name:
         folder = Path(name)
         write(folder, options.files, options.rows)

@@ -263,6 +263,33 @@ def test_a_piece_that_was_not_planned_is_fetched_now(stalling: Callable[[int], S
         fetcher.close()
 
 
+def test_a_new_plan_takes_over_what_is_under_way_and_drops_the_rest(stalling: Callable[[int], Stalling]) -> None:
+    server = stalling(2**30)
+    one = stalling_object()
+    pieces = [Piece(one, start, start + 1000) for start in range(0, 4000, 1000)]
+    fetcher = Fetcher()
+    try:
+        fetcher.plan(iter(pieces))
+        assert fetcher.get(pieces[0]) == bytes([0]) * 1000
+        fetcher.plan(iter(pieces[2:]))
+        assert [fetcher.get(piece) for piece in pieces[2:]] == [bytes([2]) * 1000, bytes([3]) * 1000]
+        assert sorted(server.starts) == sorted(set(server.starts))
+        assert not fetcher._left_over
+    finally:
+        fetcher.close()
+
+
+def test_a_schema_costs_the_front_of_each_file(s3: Any, bucket: str, proxy: FaultyProxy) -> None:
+    put_parts(s3, bucket, "csv", files=3)
+    with pytest.MonkeyPatch.context() as patch:
+        for module in ("_s3_files", "_datafile"):
+            patch.setattr(f"smkit.sources.{module}.HEAD_BYTES", 10_000)
+        patch.setattr("smkit.sources._csv.BLOCK_BYTES", 5_000)
+        S3Source(f"s3://{bucket}/raw", column_types={"b": "string"}).schema()
+    ranges = [request.headers.get("range") for request in proxy.requests if "part-" in request.path]
+    assert ranges == ["bytes=0-9999"] * 3
+
+
 def test_closing_interrupts_what_is_under_way(stalling: Callable[[int], Stalling]) -> None:
     server = stalling(1000)
     one = stalling_object()

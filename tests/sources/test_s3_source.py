@@ -304,7 +304,8 @@ def test_a_body_that_breaks_off_is_resumed_where_it_broke(broken: FakeS3) -> Non
     assert read["b"].iloc[-1] == f"{(ROWS - 1) * 7:020d}x"
     # The first piece was read to see the types, and is not read again.
     starts = [(0, HEAD_BYTES), (1_500_000, HEAD_BYTES), (3_000_000, HEAD_BYTES), (HEAD_BYTES, len(BIG_CSV))]
-    assert [get["range"] for get in broken.gets()] == [f"bytes={start}-{end - 1}" for start, end in starts]
+    # The rest is fetched while the types are seen.
+    assert sorted(get["range"] for get in broken.gets()) == sorted(f"bytes={start}-{end - 1}" for start, end in starts)
     assert all(get["if-match"] == ETAG for get in broken.gets())
 
 

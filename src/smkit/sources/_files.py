@@ -97,6 +97,15 @@ class FilesSource(StreamedSource):
         """
         return [_identity(entry) for entry in self.describe()[self._LISTED_AS]]
 
+    def schema(self) -> pa.Schema:
+        """Return the columns and their types: of text, from the first rows of each file.
+
+        Raises:
+            SourceError: The source cannot be read.
+        """
+        with self._open_files() as opened:
+            return self._stream(opened, BATCH_SIZE, only_schema=True).schema
+
     def read(self, *, progress: bool | None = None) -> pd.DataFrame:
         """Read all rows into memory; `smkit.frames.to_pandas` says which types they get.
 
@@ -117,9 +126,9 @@ class FilesSource(StreamedSource):
         with self._open_files() as opened:
             yield self._stream(opened, batch_size)
 
-    def _stream(self, opened: DataFiles, batch_size: int) -> Stream:
+    def _stream(self, opened: DataFiles, batch_size: int, *, only_schema: bool = False) -> Stream:
         format_ = make_format(self._options.format_of(opened.files), self._options.csv)
-        return open_files(opened, format_, self._options, batch_size)
+        return open_files(opened, format_, self._options, batch_size, only_schema=only_schema)
 
 
 def check_distinct(files: list[FileT], what: str) -> list[FileT]:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from contextlib import closing
+from itertools import chain
 from typing import TYPE_CHECKING
 
 import pyarrow as pa
 
 from smkit.errors import ConfigError, SourceFormatError, did_you_mean
+from smkit.sources._datafile import ByteRange, WholeFile
 from smkit.sources._filters import RowFilter
 from smkit.sources._partitions import check_apart, kept_files, partition_columns
 from smkit.sources._schemas import common_schema
@@ -23,7 +25,9 @@ if TYPE_CHECKING:
 _NO_PARTITIONS = pa.RecordBatch.from_arrays([], schema=pa.schema([]))
 
 
-def open_files(opened: DataFiles, format_: Format, options: ReadOptions, batch_size: int) -> Stream:
+def open_files(
+    opened: DataFiles, format_: Format, options: ReadOptions, batch_size: int, *, only_schema: bool = False
+) -> Stream:
     """Open files, in the given order, as one stream.
 
     Args:
@@ -31,6 +35,7 @@ def open_files(opened: DataFiles, format_: Format, options: ReadOptions, batch_s
         format_: The format of all of them.
         options: What is wanted of them.
         batch_size: A hint.
+        only_schema: Whether the rows are not wanted, so that none need be fetched ahead.
 
     Raises:
         ConfigError: `columns`, `column_types` or `filters` name a column that does not exist.
@@ -45,7 +50,11 @@ def open_files(opened: DataFiles, format_: Format, options: ReadOptions, batch_s
     # Where no file is left, the first one says what columns there would be.
     files = [opened.files[number] for number in numbers] or opened.files[:1]
     in_files = {name: type_ for name, type_ in column_types.items() if name not in partitions.schema.names}
-    opened.will_read(((file, format_.head(file)) for file in files), keep=True)
+    heads = [(file, format_.head(file)) for file in files]
+    # Of text it is known before the schema is, which bytes the rows are.
+    rests = [] if only_schema or not isinstance(format_, WholeFile) else heads
+    rows = ((file, ByteRange(head.end, file.size)) for file, head in rests)
+    opened.will_read(chain(heads, rows), keep=True)
     schemas = [format_.schema(file, in_files) for file in files]
     for file, found in zip(files, schemas, strict=True):
         check_apart(file, found, partitions.schema)

@@ -6,7 +6,7 @@ import random
 import threading
 from collections import deque
 from concurrent.futures import ThreadPoolExecutor
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 from botocore.exceptions import HTTPClientError, IncompleteReadError
 
@@ -53,26 +53,29 @@ class Fetcher:
         self._next: Piece | None = None
         self._under_way: deque[tuple[Piece, Future[bytearray]]] = deque()
         self._bytes_under_way = 0
+        #: Of the plan before.
+        self._left_over: list[tuple[Piece, Future[bytearray]]] = []
 
     def plan(self, pieces: Iterator[Piece]) -> None:
-        """Fetch these ahead, in this order; what was planned before is dropped."""
-        for _, future in self._under_way:
-            future.cancel()
+        """Fetch these ahead, in this order; what was planned before and is not among the next of them is dropped."""
+        self._left_over += self._under_way
         self._under_way.clear()
         self._bytes_under_way = 0
         self._planned, self._next = pieces, None
 
     def get(self, piece: Piece) -> bytearray:
-        """Return the bytes of a piece: the next that was planned, or any other, which is then fetched now.
+        """Return the bytes of a piece: one that is under way, or any other, which is then fetched now.
 
         Raises:
             SourceError: S3 refused, or the object changed.
             SourceConnectionError: The connection kept breaking off.
         """
         self._submit()
-        if not self._under_way or self._under_way[0][0] != piece:
+        number = next((at for at, (planned, _) in enumerate(self._under_way) if planned == piece), None)
+        if number is None:
             return self._fetch(piece)
-        _, future = self._under_way.popleft()
+        _, future = self._under_way[number]
+        del self._under_way[number]
         self._bytes_under_way -= piece.end - piece.start
         self._submit()
         return future.result()
@@ -81,6 +84,7 @@ class Fetcher:
         """Stop all threads and wait for their end."""
         self._closed.set()
         self.plan(iter(()))
+        self._submit()
         with self._lock:
             for body in self._bodies:
                 # urllib3 can interrupt a reader since 2.3; before, it ends at the next byte or at its timeout.
@@ -92,19 +96,34 @@ class Fetcher:
 
     def _submit(self) -> None:
         """Start what fits into the window; at least one piece, however large."""
-        while True:
-            if self._next is None:
-                self._next = next(self._planned, None)
-            if self._next is None:
-                return
-            size = self._next.end - self._next.start
-            if self._under_way and self._bytes_under_way + size > WINDOW_BYTES:
-                return
-            if self._pool is None:
-                self._pool = ThreadPoolExecutor(THREADS, thread_name_prefix="smkit-s3-read")
-            self._under_way.append((self._next, self._pool.submit(self._fetch, self._next)))
-            self._bytes_under_way += size
-            self._next = None
+        while self._fits():
+            piece, self._next = cast("Piece", self._next), None
+            self._under_way.append((piece, self._taken_over(piece) or self._started(piece)))
+            self._bytes_under_way += piece.end - piece.start
+        for _, future in self._left_over:
+            future.cancel()
+        self._left_over.clear()
+
+    def _fits(self) -> bool:
+        if self._next is None:
+            self._next = next(self._planned, None)
+        if self._next is None:
+            return False
+        size = self._next.end - self._next.start
+        return not self._under_way or self._bytes_under_way + size <= WINDOW_BYTES
+
+    def _taken_over(self, piece: Piece) -> Future[bytearray] | None:
+        """Return the request of the plan before for the same piece."""
+        for number, (planned, future) in enumerate(self._left_over):
+            if planned == piece:
+                del self._left_over[number]
+                return future
+        return None
+
+    def _started(self, piece: Piece) -> Future[bytearray]:
+        if self._pool is None:
+            self._pool = ThreadPoolExecutor(THREADS, thread_name_prefix="smkit-s3-read")
+        return self._pool.submit(self._fetch, piece)
 
     def _fetch(self, piece: Piece) -> bytearray:
         data = bytearray(piece.end - piece.start)
