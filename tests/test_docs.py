@@ -1,6 +1,6 @@
 """The documentation is run and checked.
 
-Conventions, for every page (`README.md`, `CHANGELOG.md`, `docs/**/*.md`):
+Conventions, for every page (`README.md`, `README.*.md`, `CHANGELOG.md`, `docs/**/*.md`):
 
 - The `python` blocks of a page run in order, as one script, in an empty folder, with the local backend and no AWS
   account.
@@ -10,28 +10,38 @@ Conventions, for every page (`README.md`, `CHANGELOG.md`, `docs/**/*.md`):
   of it.
 - `<!-- needs: postgres -->` gives the page a PostgreSQL through `SMKIT_POSTGRES__*` variables, `<!-- needs: s3 -->` an
   S3 with an empty bucket through `SMKIT_BUCKET`.
+- A translation has the code of its original, but for the comments, and does not run a second time.
 """
 
 from __future__ import annotations
 
+import ast
+import dataclasses
+import importlib.util
+import inspect
+import io
+import itertools
 import os
 import re
 import shlex
 import subprocess
 import sys
 import textwrap
+import tokenize
+import warnings
 from pathlib import Path
 from typing import NamedTuple
 from urllib.parse import unquote
 
 import pytest
 
-from smkit import PostgresSettings, Settings
+from smkit import JobRunner, PostgresSettings, SageMakerOptions, Settings
+from smkit.jobs.sagemaker.sdk import sdk_version
 
 TREE = Path(__file__).resolve().parent.parent
-PAGES = sorted(
-    page for page in (TREE / "README.md", TREE / "CHANGELOG.md", *(TREE / "docs").rglob("*.md")) if page.is_file()
-)
+PAGES = sorted([*TREE.glob("README*.md"), TREE / "CHANGELOG.md", *(TREE / "docs").rglob("*.md")])
+#: By the translation.
+ORIGINALS = {"README.zh-CN.md": "README.md", "docs/zh/tutorial.md": "docs/tutorial.md"}
 NEEDS = {"postgres", "s3"}
 
 
@@ -113,7 +123,11 @@ def page_id(page: Path) -> str:
     return str(page.relative_to(TREE))
 
 
-RUNNABLE = [page for page in PAGES if any(block.runs for block in blocks_of(page.read_text(encoding="utf-8")))]
+RUNNABLE = [
+    page
+    for page in PAGES
+    if page_id(page) not in ORIGINALS and any(block.runs for block in blocks_of(page.read_text(encoding="utf-8")))
+]
 
 
 @pytest.mark.parametrize("page", RUNNABLE, ids=page_id)
@@ -195,6 +209,40 @@ def test_the_links_of_a_page_lead_somewhere(page: Path) -> None:
     assert broken == []
 
 
+def without_comments(block: Block) -> list[str]:
+    """The tokens of a block of Python, the lines of another."""
+    if block.language == "python":
+        left_out = {tokenize.COMMENT, tokenize.NL}
+        tokens = tokenize.generate_tokens(io.StringIO(block.text).readline)
+        return [token.string for token in tokens if token.type not in left_out]
+    lines = [re.sub(r"(^|\s)#.*", "", line).rstrip() for line in block.text.splitlines()]
+    return [line for line in lines if line]
+
+
+@pytest.mark.parametrize(("translation", "original"), ORIGINALS.items())
+def test_a_translation_has_the_code_of_its_original(translation: str, original: str) -> None:
+    there, here = ((TREE / name).read_text(encoding="utf-8") for name in (original, translation))
+    code = [(block.language, block.options, without_comments(block)) for block in blocks_of(here)]
+    assert code == [(block.language, block.options, without_comments(block)) for block in blocks_of(there)]
+    assert needs_of(here) == needs_of(there)
+
+
+@pytest.mark.parametrize(("translation", "original"), ORIGINALS.items())
+def test_a_translation_and_its_original_name_each_other_at_the_top(translation: str, original: str) -> None:
+    for page, other in ((translation, original), (original, translation)):
+        link = os.path.relpath(TREE / other, (TREE / page).parent)
+        assert f"]({link})" in (TREE / page).read_text(encoding="utf-8")[:500], f"{page} does not link to {link}"
+
+
+@pytest.mark.parametrize("page", ORIGINALS)
+def test_a_chinese_paragraph_is_one_line(page: str) -> None:
+    lines = without_blocks((TREE / page).read_text(encoding="utf-8")).splitlines()
+    han = r"[\u3000-\u303f\u4e00-\u9fff\uff00-\uffef]"
+    pairs = itertools.pairwise(lines)
+    wrapped = [first for first, second in pairs if re.search(rf"{han}$", first) and re.match(han, second)]
+    assert wrapped == [], "a line break in Chinese text is shown as a space"
+
+
 @pytest.mark.parametrize("marker", ["quickstart", "tests"])
 def test_the_readme_marks_the_commands_that_ci_runs(marker: str) -> None:
     text = (TREE / "README.md").read_text(encoding="utf-8")
@@ -217,6 +265,85 @@ def test_the_page_of_settings_has_every_setting_and_its_default() -> None:
                 else f"`{str(default).lower() if isinstance(default, bool) else default}`"
             )
             assert rows[name] == expected, name
+
+
+def tables_of(page: str, columns: int) -> dict[str, list[list[str]]]:
+    """The tables of a page that have this many columns: first cell of the header -> rows of cells."""
+    tables: dict[str, list[list[str]]] = {}
+    for table in re.findall(r"(?:^\|.*\|\n)+", (TREE / page).read_text(encoding="utf-8"), flags=re.MULTILINE):
+        header, _, *rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in table.splitlines()]
+        if len(header) == columns:
+            tables[header[0]] = rows
+    return tables
+
+
+def names_in_sdk(file: str, *definitions: str) -> set[str]:
+    """What a class of the SDK declares (its annotated fields), or what its method takes; the SDK is not imported."""
+    spec = importlib.util.find_spec("sagemaker")
+    assert spec is not None
+    roots = [Path(root) / file for root in spec.submodule_search_locations or ()]
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # what the SDK's source is warned of is its own business
+        tree = ast.parse(next(root for root in roots if root.is_file()).read_text(encoding="utf-8"))
+    names: set[str] = set()
+    for definition in definitions:
+        class_name, _, method = definition.partition(".")
+        (found,) = (node for node in tree.body if isinstance(node, ast.ClassDef) and node.name == class_name)
+        for node in found.body:
+            if isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name) and not method:
+                names.add(node.target.id)
+            if isinstance(node, ast.FunctionDef) and node.name == method:
+                names |= {argument.arg for argument in (*node.args.args, *node.args.kwonlyargs)}
+    return names
+
+
+def sdk_names(version: int) -> dict[str, set[str]]:
+    """What the tables of the page on migration speak of: first cell of the header -> names that the SDK has."""
+    if version == 2:
+        return {
+            "SDK v2": names_in_sdk("sklearn/estimator.py", "SKLearn.__init__")
+            | names_in_sdk("estimator.py", "Framework.__init__", "EstimatorBase.__init__"),
+            "SDK v2, `fit`": names_in_sdk("estimator.py", "EstimatorBase.fit"),
+            "SDK v2, `TrainingInput`": names_in_sdk("inputs.py", "TrainingInput.__init__"),
+        }
+    configs = {name: names_in_sdk("core/training/configs.py", name) for name in ("SourceCode", "Compute", "InputData")}
+    configs["Compute"] |= names_in_sdk("core/shapes/shapes.py", "ResourceConfig")  # which it extends
+    return {
+        "SDK v3, `ModelTrainer`": names_in_sdk("train/model_trainer.py", "ModelTrainer"),
+        **{f"SDK v3, `{name}`": names for name, names in configs.items()},
+        "SDK v3, `StoppingCondition`": names_in_sdk("core/shapes/shapes.py", "StoppingCondition"),
+    }
+
+
+@pytest.mark.parametrize("version", [2, 3])
+def test_a_page_on_migration_names_what_the_sdk_has(version: int) -> None:
+    installed = sdk_version()
+    if installed is None or int(installed.partition(".")[0]) != version:
+        pytest.skip(f"version {version} of the SageMaker SDK is not installed, but {installed}")
+    known = sdk_names(version)
+    tables = tables_of(f"docs/migration-sdk-v{version}.md", columns=3)
+    assert set(tables) == set(known)
+    for header, rows in tables.items():
+        named = {name for row in rows for name in re.findall(r"`(\w+)`", row[0])}
+        assert named, header
+        assert named <= known[header], f"{header}: the SDK {installed} has no {named - known[header]}"
+
+
+@pytest.mark.parametrize("version", [2, 3])
+def test_a_page_on_migration_names_what_smkit_has(version: int) -> None:
+    known = {
+        "argument": set(inspect.signature(JobRunner.run).parameters),
+        "option": {field.name for field in dataclasses.fields(SageMakerOptions)},
+        "setting": set(Settings.model_fields),
+    }
+    checked = 0
+    for rows in tables_of(f"docs/migration-sdk-v{version}.md", columns=3).values():
+        for part in (part for row in rows for part in row[1].split(";")):
+            kinds = [kind for kind in known if re.search(rf"\b{kind}s?\b", part)]
+            for name in re.findall(r"`(\w+)`", part) if kinds else ():
+                assert all(name in known[kind] for kind in kinds), f"{part.strip()!r}: smkit has no {name}"
+                checked += 1
+    assert checked > 20
 
 
 def test_the_conventions_hold_their_own_example() -> None:

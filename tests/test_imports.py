@@ -49,6 +49,7 @@ FOUNDATIONS = {
     "environment",
     "errors",
     "frames",
+    "hyperparameters",
     "naming",
 }
 STAGES = {"sources", "datasets", "jobs", "artifacts"}
@@ -58,11 +59,13 @@ LAW: dict[str, set[str]] = {
     "storage": FOUNDATIONS,
     "versioning": FOUNDATIONS | {"storage"},
     **dict.fromkeys(STAGES, FOUNDATIONS | {"storage", "versioning"}),
+    # The rules of the template, which imports nothing: what it would refuse is refused before the job starts.
+    "jobs": FOUNDATIONS | {"storage", "versioning", "entrypoint"},
     # Runs alone in the training container, where smkit is not installed.
     "entrypoint": set(),
 }
 #: What stands on the stages; no stage may stand on it.
-FACES = {"__main__", "cli", "doctor", "infra", "testing"}
+FACES = {"__main__", "cli", "diagnosis", "infra", "project", "testing"}
 
 LINE_LIMIT = 400
 LONG_MODULES = {

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from smkit.artifacts import ArtifactStore, ModelVersion
     from smkit.config import PostgresSettings, Settings
     from smkit.datasets import Column, Dataset, DatasetBuilder, DatasetStore, Schema
+    from smkit.diagnosis import doctor
     from smkit.errors import SmkitError
     from smkit.jobs import JobRunner, SageMakerOptions, TrainingJob
     from smkit.sources import FileSource, FrameSource, PostgresSource, S3Source
@@ -49,6 +50,7 @@ __all__ = [
     "SmkitError",
     "TrainingJob",
     "__version__",
+    "doctor",
     "errors",
 ]
 
@@ -70,6 +72,7 @@ _HOME = {
     "Settings": "smkit.config",
     "SmkitError": "smkit.errors",
     "TrainingJob": "smkit.jobs",
+    "doctor": "smkit.diagnosis",
 }
 
 

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import html
 import json
+import os
+import sys
+import sysconfig
+import traceback
 import unicodedata
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
 MISSING = "-"
 
@@ -109,5 +113,73 @@ def html_table(header: Iterable[str], rows: Iterable[Sequence[str]]) -> str:
     return f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
 
 
+def html_fields(fields: Mapping[str, Any]) -> str:
+    """Return names and values as a table of HTML.
+
+    Args:
+        fields: Name -> JSON value or `Markup`; None is left out.
+    """
+    rows = "".join(
+        f'<tr><th style="text-align: left">{html_text(name)}</th><td style="text-align: left">{_field(value)}</td></tr>'
+        for name, value in fields.items()
+        if value is not None
+    )
+    return f"<table><tbody>{rows}</tbody></table>"
+
+
+def _field(value: Any) -> str:
+    if isinstance(value, Markup):
+        return value
+    # Notes and reasons may have lines.
+    lines = value.splitlines() if isinstance(value, str) else [value]
+    return "<br>".join(html.escape(shown(line)) for line in lines)
+
+
+def html_text(text: str) -> str:
+    """Return text for HTML: escaped, and printable."""
+    return html.escape(printable(text))
+
+
 def _escaped(cell: str) -> str:
     return cell if isinstance(cell, Markup) else html.escape(cell)
+
+
+def short_traceback(error: BaseException) -> list[str]:
+    """Return a traceback without the frames of smkit and IPython, as lines: where the user's code was, and why.
+
+    Causes are told too, such as the exception of a transform that is the cause of a `TransformError`.
+    """
+    whole = traceback.TracebackException.from_exception(error)
+    left_out = 0
+    pending: list[traceback.TracebackException | None] = [whole]
+    while pending:
+        part = pending.pop()
+        if part is None:
+            continue
+        kept = _frames_to_show(part.stack)
+        left_out += len(part.stack) - len(kept)
+        part.stack = traceback.StackSummary.from_list(kept)
+        pending += [part.__cause__, part.__context__]
+    lines = "".join(whole.format()).rstrip("\n").split("\n")
+    if left_out:
+        lines.append(f"({left_out} frames inside smkit are left out: error.__traceback__ has them)")
+    return lines
+
+
+def _frames_to_show(frames: Sequence[traceback.FrameSummary]) -> list[traceback.FrameSummary]:
+    """Leave out smkit's and IPython's frames, and those of libraries that smkit called and that called it back."""
+    ipython = getattr(sys.modules.get("IPython"), "__file__", None)
+    smkit, notebook = _folder_of(__file__), _folder_of(ipython) if ipython else None
+    libraries = tuple({sysconfig.get_path(kind) + os.sep for kind in ("stdlib", "purelib", "platlib")})
+    own = [place for place, frame in enumerate(frames) if frame.filename.startswith(smkit)]
+    return [
+        frame
+        for place, frame in enumerate(frames)
+        if place not in own
+        and not (notebook and frame.filename.startswith(notebook))
+        and not (own and own[0] < place < own[-1] and frame.filename.startswith(libraries))
+    ]
+
+
+def _folder_of(file: str) -> str:
+    return os.path.dirname(file) + os.sep  # noqa: PTH120 - a frame names its file as text

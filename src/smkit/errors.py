@@ -16,6 +16,12 @@ if TYPE_CHECKING:
 class SmkitError(Exception):
     """The root of every error that smkit raises on purpose."""
 
+    def _render_traceback_(self) -> list[str]:
+        """Show in a notebook where the user's own code was, without the library's frames; IPython asks for it."""
+        from smkit.display import short_traceback
+
+        return short_traceback(self)
+
     def __reduce__(self) -> Any:
         """Survive the way back from a worker process: an exception is pickled by its message alone otherwise."""
         return (_restored, (type(self), self.args, self.__dict__)) if self.__dict__ else super().__reduce__()
@@ -186,6 +192,10 @@ class DuplicateJobError(JobError, ValueError):
     """The job name is taken; names are never reused."""
 
 
+class ParityEnvironmentError(JobError, OSError):
+    """An image's Python and packages cannot be had on this machine: no such Python, or they could not be installed."""
+
+
 class JobRefused(JobError, ValueError):
     """A check before the start found something that would make the job fail; nothing was sent or paid for.
 
@@ -292,7 +302,7 @@ class UntrustedTypes(ModelError):
 
 
 class EnvironmentMismatch(ModelError):
-    """With `strict=True`: the model was trained under other versions of Python or scikit-learn."""
+    """Other versions of Python or scikit-learn trained the model: it cannot, or with `strict` must not, be loaded."""
 
 
 class SameContentWarning(UserWarning):
@@ -301,6 +311,73 @@ class SameContentWarning(UserWarning):
 
 class EnvironmentMismatchWarning(UserWarning):
     """The model was trained under other versions of Python or scikit-learn than those that load it."""
+
+
+# --- the doctor -------------------------------------------------------------------------------------------------
+
+
+class ProblemsFound(SmkitError, RuntimeError):
+    """The doctor found problems.
+
+    Attributes:
+        problems: What was found, each with its fix.
+    """
+
+    def __init__(self, message: str, problems: Sequence[Any] = ()) -> None:
+        super().__init__(message)
+        self.problems = tuple(problems)
+
+
+# --- projects ---------------------------------------------------------------------------------------------------
+
+
+class ProjectError(SmkitError, OSError):
+    """The files of a new project cannot be written: others are there already, or the folder is none or read-only."""
+
+
+# --- infrastructure ---------------------------------------------------------------------------------------------
+
+
+class InfraError(SmkitError):
+    """A stack of CloudFormation could not be planned, deployed or deleted."""
+
+
+class BucketTaken(InfraError, FileExistsError):
+    """The bucket that a stack would make exists already, here or in somebody else's account."""
+
+
+class StackNotFound(InfraError, LookupError):
+    """There is no such stack."""
+
+
+class StackStateError(InfraError, ValueError):
+    """The stack is in a state in which CloudFormation takes no change; the message says how to leave it.
+
+    Attributes:
+        stack: The stack's name.
+        status: Its status, in CloudFormation's words.
+    """
+
+    def __init__(self, message: str, *, stack: str = "", status: str = "") -> None:
+        super().__init__(message)
+        self.stack = stack
+        self.status = status
+
+
+class StackFailed(InfraError, RuntimeError):
+    """CloudFormation could not carry out a change.
+
+    Attributes:
+        stack: The stack's name.
+        status: Its status afterwards, in CloudFormation's words.
+        reasons: What failed first, each as `<logical id>: <reason>`.
+    """
+
+    def __init__(self, message: str, *, stack: str = "", status: str = "", reasons: Sequence[str] = ()) -> None:
+        super().__init__(message)
+        self.stack = stack
+        self.status = status
+        self.reasons = tuple(reasons)
 
 
 def did_you_mean(value: str, allowed: Iterable[str]) -> str:

@@ -54,7 +54,7 @@ def test_a_script_of_the_page(tmp_path: Path, source: str, capsys: pytest.Captur
 
 
 def test_the_table_names_every_public_method() -> None:
-    rows = set(re.findall(r"^\| `(\w+)[(`]", PAGE.partition("## What to override")[2], re.MULTILINE))
+    rows = set(re.findall(r"^\| `(\w+)[(`]", PAGE.partition("## Which methods to override")[2], re.MULTILINE))
     public = {name for name in vars(TrainingScript) if not name.startswith("_")}
     assert public - rows == {"log_metric", "main", "serving_functions"}
 

@@ -18,6 +18,9 @@ from smkit.entrypoint import TrainingScript, hyperparameter
 # ruff: noqa: UP006, UP007, UP045
 
 
+NO_FLOAT = "; no float is this number: write int, or send a float"
+
+
 class Seen(Exception):
     """Carries the hyperparameters out of `main`, before any data is read."""
 
@@ -211,6 +214,7 @@ def test_golden_argv_of_the_toolkit() -> None:
         ("false", "flag", False),
         ("no", "flag", False),
         ("1e-07", "alpha", 1e-07),
+        ("9007199254740993", "limit", 2.0**53),
         ("1e2", "n_estimators", 100),
         ("None", "depth", None),
         ("", "depth", None),
@@ -251,7 +255,15 @@ def test_nan_and_infinity_as_python_writes_them() -> None:
         ({"alpha": True}, "alpha: expected float, got True (bool)"),
         ({"alpha": -0.5}, "alpha: must be at least 0 and at most 10, got -0.5"),
         ({"alpha": math.nan}, "alpha: must be at least 0 and at most 10, got nan"),
-        ({"limit": 10**400}, f"limit: expected Union[float, NoneType], got {10**400} (int)"),
+        (
+            {"limit": 10**400},
+            f"limit: expected Union[float, NoneType], got {10**400} (int){NO_FLOAT}",
+        ),
+        (
+            {"alpha": 2**53 + 1},
+            f"alpha: expected float, got 9007199254740993 (int){NO_FLOAT}",
+        ),
+        ({"layers": "[1, 2]"}, "layers: expected List[int], got '[1, 2]' (str)"),
         ({"n_estimators": 1.5}, "n_estimators: expected int, got 1.5 (float)"),
         ({"n_estimators": False}, "n_estimators: expected int, got False (bool)"),
         ({"flag": 1}, "flag: expected bool, got 1 (int)"),

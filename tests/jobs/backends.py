@@ -52,8 +52,8 @@ class Jobs:
 
 
 def script_lines(job: TrainingJob) -> list[str]:
-    """Return the log without what SageMaker's toolkit puts around it."""
-    lines = list(job.logs())
+    """Return the log without what smkit and SageMaker's toolkit put around it."""
+    lines = [line for line in job.logs() if not line.startswith("smkit: this job runs under ")]
     start = next((n + 2 for n, line in enumerate(lines) if "train.py" in line and "python" in line.lower()), 0)
     while start and start < len(lines) and not lines[start].strip():
         start += 1

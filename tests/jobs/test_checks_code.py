@@ -282,7 +282,8 @@ def test_a_script_that_travels_alone_leaves_its_neighbours_behind(project: Proje
     project.write("helpers.py").write("lib/a.py")
     first, second = project.code_report("import helpers\nimport lib.a\n", alone=True)
     assert first.endswith(
-        f"helpers.py lies beside the script, but the script travels alone: pass source_dir='{project.folder}'"
+        f"helpers.py lies beside the script, but the script travels alone: pass source_dir='{project.folder}', or "
+        f"dependencies=['{project.folder}/helpers.py']"
     )
     assert second.startswith("problem train.py:2: no module 'lib.a'")
     assert "lib lies beside the script" in second

@@ -2,9 +2,13 @@ from __future__ import annotations
 
 import copy
 import dataclasses
+import enum
+import json
+import os
 import pickle
 from datetime import timedelta
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pydantic
@@ -16,9 +20,6 @@ from smkit.jobs import JobRunner
 from smkit.jobs.runner import generate_job_name
 from smkit.jobs.spec import JobSpec
 from smkit.naming import check_job_name
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 
 def spec(**values: Any) -> JobSpec:
@@ -41,6 +42,44 @@ def test_hyperparameters_become_json(given: object) -> None:
     values = spec(hyperparameters=given).plain_hyperparameters()
     assert values == {"alpha": 0.5, "layers": [1, 2]}
     assert type(values["alpha"]) is float
+
+
+class Solver(str, enum.Enum):
+    SAG = "sag"
+
+    def __str__(self) -> str:
+        return f"the solver {self.value}"
+
+
+class Level(enum.IntEnum):
+    HIGH = 3
+
+
+def test_members_of_enums_are_their_values() -> None:
+    values = spec(hyperparameters={"solver": Solver.SAG, "levels": [Level.HIGH]}).plain_hyperparameters()
+    assert json.dumps(values) == '{"solver": "sag", "levels": [3]}'
+
+
+def test_a_secret_of_pydantic_is_not_sent_as_asterisks() -> None:
+    class Inner(pydantic.BaseModel):
+        code: pydantic.SecretStr = pydantic.SecretStr("hunter2")
+
+    class Outer(pydantic.BaseModel):
+        alpha: float = 1.0
+        inner: Inner = Inner()
+
+    with pytest.raises(ConfigError, match="'code' is a SecretStr: everybody") as caught:
+        spec(hyperparameters=Outer())
+    assert "hunter2" not in str(caught.value)
+
+
+def test_dependencies_are_absolute_paths(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    found = spec(dependencies=["lib/", Path("a/../helper.py")]).dependencies
+    assert found == (tmp_path / "lib", tmp_path / "helper.py")
+    assert pickle.loads(pickle.dumps(spec(dependencies=["lib"]))).dependencies == (tmp_path / "lib",)
+    monkeypatch.setenv("HOME", os.fspath(tmp_path))
+    assert spec(dependencies=["~/lib"]).dependencies == (tmp_path / "lib",)
 
 
 def test_a_spec_is_frozen_to_the_depth() -> None:
@@ -68,6 +107,15 @@ def test_a_spec_is_frozen_to_the_depth() -> None:
         ({"hyperparameters": {"": 1}}, "not a hyperparameter name"),
         ({"hyperparameters": {"a": "x" * 2500}}, "at most 2500"),
         ({"hyperparameters": {"a" * 257: 1}}, "at most 256"),
+        ({"hyperparameters": {"a\nb": 1}}, "one line of text"),
+        ({"hyperparameters": {"a\u2028": 1}}, "one line of text"),
+        ({"hyperparameters": {f"a{i}": "x" * 2400 for i in range(60)}}, "at most 120000 fit into the one"),
+        ({"hyperparameters": {"a": json.loads("[" * 600 + "]" * 600)}}, "'a' is nested more than 100 levels deep"),
+        ({"dependencies": "lib"}, r"dependencies is one path, 'lib': pass a list, such as \['lib'\]"),
+        ({"dependencies": Path("lib")}, "dependencies is one path"),
+        ({"dependencies": {"lib"}}, "dependencies is a set: expected a list"),
+        ({"dependencies": [None]}, "dependencies holds None, which is not a path"),
+        ({"dependencies": [""]}, "dependencies holds ''"),
         ({"hyperparameters": {f"a{i}": 1 for i in range(96)}}, "at most 95"),
         ({"hyperparameters": [1]}, "hyperparameters is a list"),
         ({"entry_point": "train.ipynb"}, "not a script"),

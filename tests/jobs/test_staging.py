@@ -1,10 +1,12 @@
 from __future__ import annotations
 
 import compileall
+import io
 import os
 import shutil
 import subprocess
 import sys
+import tarfile
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +15,9 @@ import pytest
 from smkit.errors import ConfigError, JobError
 from smkit.jobs import staging
 from smkit.jobs.spec import JobSpec
+from tests.jobs.sagemaker.fixtures_sdk import needs_sdk, quiet_sdk
+
+__all__ = ["quiet_sdk"]
 
 PACKAGE = Path(staging.__file__).parent.parent
 TEMPLATE = {f"smkit/entrypoint/{module.name}" for module in (PACKAGE / "entrypoint").iterdir() if module.is_file()}
@@ -182,3 +187,190 @@ def test_git_says_which_commit_and_whether_it_is_dirty(source: Path, monkeypatch
     monkeypatch.setenv("PATH", "")
     gone = staging.stage(spec(source_dir=source))
     assert (gone.git_commit, gone.git_dirty) == (None, None)
+
+
+def test_smkitignore_keeps_files_at_home(source: Path) -> None:
+    for path in ("data/a.csv", "data/keep/b.csv", "notes.md", "lib/notes.md", "lib/scratch/x.py", "big.bin"):
+        (source / path).parent.mkdir(parents=True, exist_ok=True)
+        (source / path).write_text("x")
+    (source / ".smkitignore").write_text("# data\n/data/\n*.md\n!lib/*.md\nbig.bin\n")
+    (source / "lib/.smkitignore").write_text("scratch/\n")
+    (source / ".gitignore").write_text("lib/\n")
+    code = staging.stage(spec(source_dir=source))
+    # What git ignores may be needed all the same, such as a generated module.
+    assert set(code.files) == {"train.py", "lib/__init__.py", "lib/notes.md", ".gitignore"} | OWN
+    (source / ".smkitignore").write_text("/data/\n*.md\n!lib/*.md\nbig.bin\n# another comment\n")
+    assert staging.stage(spec(source_dir=source)).digest == code.digest
+
+
+def test_what_never_travels_cannot_be_brought_back(source: Path) -> None:
+    """`*`, `!*/`, `!*.py` ships only Python: it must not ship a virtual environment's."""
+    for path in (".venv/lib/site.py", ".env", "__pycache__/train.py", "data.csv"):
+        (source / path).parent.mkdir(parents=True, exist_ok=True)
+        (source / path).write_text("x")
+    (source / ".smkitignore").write_text("*\n!*/\n!*.py\n!.env\n")
+    assert set(staging.stage(spec(source_dir=source)).files) == {"train.py", "lib/__init__.py"} | OWN
+
+
+@pytest.mark.parametrize(
+    ("rules", "entry_point", "rule"),
+    [
+        ("# all\n*.py\n", "train.py", r"\.smkitignore, line 2: \*\.py"),
+        ("lib/\n!lib/fit.py\n", "lib/fit.py", r"\.smkitignore, line 1: lib/"),
+        ("", "venv/fit.py", r"smkit's own rule 'venv'"),
+    ],
+)
+def test_an_entry_point_that_is_left_out(source: Path, rules: str, entry_point: str, rule: str) -> None:
+    (source / entry_point).parent.mkdir(exist_ok=True)
+    (source / entry_point).write_text("")
+    (source / ".smkitignore").write_text(rules)
+    with pytest.raises(ConfigError, match=f"entry_point '{entry_point}' is left out of the code by {rule}"):
+        staging.stage(spec(entry_point, source_dir=source))
+
+
+def test_a_rule_of_a_nested_file_is_named_with_its_path(source: Path) -> None:
+    (source / "lib/fit.py").write_text("")
+    (source / "lib/.smkitignore").write_text("\n/fit.py\n")
+    with pytest.raises(ConfigError, match=r"lib/\.smkitignore, line 2: /fit\.py"):
+        staging.stage(spec("lib/fit.py", source_dir=source))
+
+
+def test_what_is_ignored_need_not_be_fit_to_travel(source: Path) -> None:
+    (source.parent / "outside").mkdir()
+    (source / "data").symlink_to("../outside")
+    (source / "gone").symlink_to("nowhere")
+    os.mkfifo(source / "pipe")
+    with pytest.raises(ConfigError, match=r"list it in \.smkitignore"):
+        staging.stage(spec(source_dir=source))
+    (source / ".smkitignore").write_text("data/\ngone\npipe\n")
+    assert set(staging.stage(spec(source_dir=source)).files) == {"train.py", "lib/__init__.py"} | OWN
+
+
+def test_an_ignore_file_that_cannot_be_read(source: Path) -> None:
+    (source / ".smkitignore").mkdir()
+    with pytest.raises(ConfigError, match=r"cannot read the code: .*\.smkitignore: Is a directory"):
+        staging.stage(spec(source_dir=source))
+
+
+def test_too_much_code_is_told_how_to_leave_it_out(source: Path) -> None:
+    (source / "data.bin").write_bytes(b"x" * 3_000_000)
+    with pytest.raises(ConfigError, match=r"list it in \.smkitignore there"):
+        staging.stage(spec(source_dir=source), max_bytes=2_000_000)
+    (source / ".smkitignore").write_text("*.bin\n")
+    assert staging.stage(spec(source_dir=source), max_bytes=2_000_000).size < 2_000_000
+
+
+@pytest.fixture
+def shared(tmp_path: Path) -> Path:
+    folder = tmp_path / "elsewhere/shared"
+    (folder / "inner").mkdir(parents=True)
+    (folder / "__init__.py").write_text("")
+    (folder / "inner/rules.py").write_text("RULE = 1\n")
+    (folder / "scratch.csv").write_text("x")
+    (folder / "__pycache__").mkdir()
+    (folder / "__pycache__/a.pyc").write_text("x")
+    (folder / ".smkitignore").write_text("*.csv\n")
+    return folder
+
+
+def test_dependencies_lie_beside_the_code_under_their_own_names(source: Path, shared: Path) -> None:
+    helper = shared.parent / "helper.py"
+    helper.write_text("HELP = 1\n")
+    expected = {"shared/__init__.py", "shared/inner/rules.py", "helper.py"} | OWN
+    given = [str(shared) + "/", helper]
+    code = staging.stage(spec(source_dir=source, dependencies=given))
+    assert set(code.files) == {"train.py", "lib/__init__.py"} | expected
+    alone = staging.stage(spec(str(source / "train.py"), dependencies=given))
+    assert set(alone.files) == {"train.py"} | expected
+    assert code.describe()["dependencies"] == [str(shared), str(helper)]
+    digests = {code.digest, alone.digest, staging.stage(spec(source_dir=source)).digest}
+    (shared / "inner/rules.py").write_text("RULE = 2\n")
+    digests.add(staging.stage(spec(source_dir=source, dependencies=given)).digest)
+    assert len(digests) == 4
+
+
+def test_dependencies_are_what_a_shell_would_take_them_for(
+    source: Path, shared: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(shared / "inner")
+    monkeypatch.setenv("HOME", str(shared.parent))
+    for given in ("..", "../../shared", "~/shared"):
+        code = staging.stage(spec(source_dir=source, dependencies=[given]))
+        assert "shared/inner/rules.py" in code.files
+    link = shared.parent / "alias"
+    link.symlink_to("shared")
+    assert "alias/inner/rules.py" in staging.stage(spec(source_dir=source, dependencies=[link])).files
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        (["lib"], r"dependency '.*/elsewhere/lib' goes to 'lib' in the code, where .*src/lib lies already"),
+        (["train.py"], "goes to 'train.py' in the code, where .*src/train.py lies already"),
+        (["shared", "other/shared"], "goes to 'shared' in the code, where .*elsewhere/shared lies already"),
+        (["shraed"], r"dependency '.*/shraed' does not exist; did you mean 'shared'\?"),
+        (["smkit"], "the name 'smkit' is taken"),
+        ([".env"], r"is left out of every job by smkit's own rule '\.env'"),
+        (["empty"], "holds no file that travels"),
+        (["pipe"], "is neither a file nor a folder"),
+        (["leaky"], r"'out' links to .*, outside dependency '.*leaky'"),
+    ],
+)
+def test_dependencies_that_cannot_be(source: Path, shared: Path, given: list[str], message: str) -> None:
+    there = shared.parent
+    for path in ("lib/a.py", "train.py", "other/shared/a.py", "smkit/a.py", ".env", "empty/a.pyc", "leaky/a.py"):
+        (there / path).parent.mkdir(parents=True, exist_ok=True)
+        (there / path).write_text("")
+    os.mkfifo(there / "pipe")
+    (there / "leaky/out").symlink_to("../train.py")
+    with pytest.raises(ConfigError, match=message):
+        staging.stage(spec(source_dir=source, dependencies=[there / each for each in given]))
+
+
+def test_dependencies_count_towards_the_size(source: Path, shared: Path) -> None:
+    (shared / "big.bin").write_bytes(b"x" * 3_000_000)
+    with pytest.raises(ConfigError, match=r"3\.0 MB  shared/big\.bin"):
+        staging.stage(spec(source_dir=source, dependencies=[shared]), max_bytes=2_000_000)
+
+
+def test_git_and_dependencies(source: Path, shared: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("GIT_CEILING_DIRECTORIES", str(source.parent.parent))
+    git(source.parent, "init", "-q")
+    git(source.parent, "add", ".")
+    git(source.parent, "commit", "-qm", "first")
+    job = spec(source_dir=source, dependencies=[shared])
+    assert staging.stage(job).git_dirty is False
+    (shared / "new.py").write_text("")
+    assert staging.stage(job).git_dirty is True
+    assert staging.stage(spec(source_dir=source)).git_dirty is False
+    # Of what lies outside the checkout git says nothing.
+    git(source.parent / "src", "init", "-q")
+    git(source.parent / "src", "add", ".")
+    git(source.parent / "src", "commit", "-qm", "first")
+    assert staging.stage(job).git_commit is not None
+    assert staging.stage(job).git_dirty is None
+
+
+@needs_sdk
+@pytest.mark.parametrize("alone", [True, False])
+def test_the_archive_has_what_the_sdks_has(
+    source: Path, tmp_path: Path, quiet_sdk: None, alone: bool, shared: Path
+) -> None:
+    from sagemaker.fw_utils import _list_files_to_compress
+    from sagemaker.utils import create_tar_file
+
+    helper = shared.parent / "helper.py"
+    helper.write_text("")
+    shutil.rmtree(shared / "__pycache__")
+    for ignored in ("scratch.csv", ".smkitignore"):
+        (shared / ignored).unlink()
+    script = source / "train.py"
+    code = staging.stage(
+        spec(str(script), source_dir=None if alone else source, dependencies=[str(shared), str(helper)])
+    )
+    given = [*_list_files_to_compress(str(script), None if alone else str(source)), str(shared), str(helper)]
+    with tarfile.open(create_tar_file(given, str(tmp_path / "sdk.tar.gz"))) as archive:
+        theirs = {item.name: archive.extractfile(item).read() for item in archive if item.isfile()}  # type: ignore[union-attr]
+    with tarfile.open(fileobj=io.BytesIO(code.archive())) as archive:
+        ours = {item.name: archive.extractfile(item).read() for item in archive}  # type: ignore[union-attr]
+    assert {name: data for name, data in ours.items() if name not in OWN} == theirs

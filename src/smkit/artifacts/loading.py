@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import importlib.util
+import pickle
 import platform
+import sys
 import tempfile
 import warnings
 from typing import TYPE_CHECKING, Any, BinaryIO, cast
@@ -31,6 +34,8 @@ if TYPE_CHECKING:
 _PICKLES = (".joblib", ".pkl", ".pickle")
 _SKOPS = ".skops"
 _MODELS = (*_PICKLES, _SKOPS)
+#: What a pickle raises whose classes were moved, or whose state has another shape, in the version that is here.
+_UNPICKLING_ERRORS = (AttributeError, ImportError, KeyError, TypeError, ValueError, pickle.UnpicklingError)
 #: What the training template, and `publish` of an estimator, call the model.
 _USUAL_NAMES = ("model.joblib", "model.skops")
 
@@ -47,19 +52,44 @@ def load_model(
             f"published it ({version.created_by}, {version.created_at}), "
             f"load with allow_pickle=True, or set `allow_pickle` in the settings"
         )
-    _compare_environment(version, strict=strict)
+    mismatch = _compare_environment(version)
+    if mismatch and strict:
+        raise EnvironmentMismatch(f"{version.ref} {mismatch}")
     with _open(version, chosen) as stream:
         if is_skops:
-            return load_skops(stream, f"{chosen.path} of {version.ref}", trusted)
-        import joblib
+            model = load_skops(stream, f"{chosen.path} of {version.ref}", trusted)
+        else:
+            model = _unpickle(version, stream, mismatch)
+    if mismatch:
+        warnings.warn(f"{version.ref} {mismatch}", EnvironmentMismatchWarning, stacklevel=3)
+    return model
 
-        try:
-            return joblib.load(stream)
-        except (AttributeError, ImportError) as error:
-            raise ModelError(f"{version.ref} cannot be unpickled here: {error}; {_importable(error)}") from error
+
+def _unpickle(version: ModelVersion, stream: BinaryIO, mismatch: str) -> Any:
+    import joblib
+
+    try:
+        return joblib.load(stream)
+    except _UNPICKLING_ERRORS as error:
+        is_import = isinstance(error, (AttributeError, ImportError))
+        if not (is_import or mismatch):
+            raise
+        what = str(error).partition("\n")[0].rstrip(":")
+        problem = f"{version.ref} cannot be unpickled here: {what}"
+        if not mismatch or (is_import and _lacks_code(error)):
+            raise ModelError(f"{problem}; {_importable(error)}") from error
+        raise EnvironmentMismatch(f"{problem}; it {mismatch}") from error
 
 
-def _importable(error: AttributeError | ImportError) -> str:
+def _lacks_code(error: Exception) -> bool:
+    """Whether the code of a class is not here at all, so that its version does not matter."""
+    if isinstance(error, ImportError) and error.name:
+        package = error.name.partition(".")[0]
+        return package not in sys.modules and importlib.util.find_spec(package) is None
+    return "__main__" in str(error)
+
+
+def _importable(error: Exception) -> str:
     """Say how the classes that a pickle names become importable."""
     if isinstance(error, AttributeError) and "__main__" in str(error):
         return (
@@ -123,8 +153,8 @@ def _open(version: ModelVersion, chosen: StoredFile) -> BinaryIO:
     return copy
 
 
-def _compare_environment(version: ModelVersion, *, strict: bool) -> None:
-    """Compare the versions that matter to a model: Python's minor and scikit-learn's whole."""
+def _compare_environment(version: ModelVersion) -> str:
+    """Say which versions that matter to a model are others here, Python's minor and scikit-learn's whole, or ""."""
     trained = version.environment
     differences = []
     python = str(trained.get("python", ""))
@@ -135,11 +165,8 @@ def _compare_environment(version: ModelVersion, *, strict: bool) -> None:
     if sklearn and sklearn != here:
         differences.append(f"scikit-learn {sklearn}, here {here}")
     if not differences:
-        return
-    message = (
-        f"{version.ref} was trained with {' and '.join(differences)}: scikit-learn promises nothing across versions; "
+        return ""
+    return (
+        f"was trained with {' and '.join(differences)}: scikit-learn promises nothing across versions; "
         f"install the versions that trained it, or train it again here"
     )
-    if strict:
-        raise EnvironmentMismatch(message)
-    warnings.warn(message, EnvironmentMismatchWarning, stacklevel=4)

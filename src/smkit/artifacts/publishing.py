@@ -18,6 +18,7 @@ from smkit.artifacts.remote import find_remote, is_s3_uri
 from smkit.artifacts.skops_format import dump_skops
 from smkit.environment import describe_environment
 from smkit.errors import ConfigError, ModelError, StorageError
+from smkit.hyperparameters import effective_hyperparameters
 from smkit.storage.base import digest_of
 from smkit.versioning import PendingFile, RemoteObject
 
@@ -135,7 +136,9 @@ def _draft_job(job: TrainedJob, how: Drafting) -> Draft:
             **said,
             # What the script wrote itself is nearer to the training than what the runner saw.
             **found,
-            "hyperparameters": _effective(said.get("hyperparameters", {}), found.get("hyperparameters", {})),
+            "hyperparameters": effective_hyperparameters(
+                said.get("hyperparameters", {}), found.get("hyperparameters", {})
+            ),
             "metrics": {**found.get("metrics", {}), **said.get("metrics", {})},
             "job": {key: value for key, value in lineage.items() if key not in _LINEAGE_FACTS},
         }
@@ -248,12 +251,6 @@ class _InspectedArchive:
         if not members:
             raise ModelError(f"{self._where} holds no file: the training script saved no model")
         self._found = {**_facts_of(side, self._where), "members": [member.to_record() for member in members]}
-
-
-def _effective(given: Mapping[str, Any], used: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the values that a script used: those it says it did, and what else it was given."""
-    # The template takes `learning-rate` for its field learning_rate.
-    return {name: value for name, value in given.items() if name.replace("-", "_") not in used} | dict(used)
 
 
 def _facts_of(side: Mapping[str, bytes], where: str) -> dict[str, Any]:

@@ -178,7 +178,7 @@ class ArtifactStore:
             PickleNotAllowed: It is a pickle, and was not allowed.
             UntrustedTypes: It is in the format of skops, and holds types that nobody trusts.
             MissingExtraError: It is in the format of skops, which is not installed.
-            EnvironmentMismatch: With `strict`: other versions trained it.
+            EnvironmentMismatch: Other versions trained it, and `strict` is set, or it cannot be unpickled under these.
             ModelError: No file, or several, could be the model, or its classes cannot be imported here.
         """
         settings, _ = self._open()

@@ -55,6 +55,11 @@ class ModelVersion:
         metrics = ", ".join(f"{name}={value:.6g}" for name, value in sorted(self.metrics.items()) if value is not None)
         return f"<ModelVersion {self.ref}{': ' if metrics else ''}{metrics}>"
 
+    def _repr_html_(self) -> str:
+        from smkit.artifacts.version_display import version_html
+
+        return version_html(self)
+
     def __eq__(self, other: object) -> bool:
         """Compare which version it is, of which store."""
         return isinstance(other, ModelVersion) and self._identity() == other._identity()

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from smkit.cli.completion import dataset_names, dataset_refs
 from smkit.cli.output import (
     terminal_width,
     write_fields,
@@ -15,6 +16,7 @@ from smkit.cli.output import (
     write_text,
     write_verification,
 )
+from smkit.cli.settings import settings_of
 
 if TYPE_CHECKING:
     from smkit.datasets import Dataset, DatasetStore
@@ -28,7 +30,10 @@ app = typer.Typer(
 )
 
 _Json = Annotated[bool, typer.Option("--json", help="Write one JSON document.")]
-_Ref = Annotated[str, typer.Argument(metavar="REF", help="A version: houses@3, or houses (the latest).")]
+_Ref = Annotated[
+    str,
+    typer.Argument(metavar="REF", help="A version: houses@3, or houses (the latest).", autocompletion=dataset_refs),
+]
 _Key = Annotated[
     list[str] | None,
     typer.Option(
@@ -37,16 +42,18 @@ _Key = Annotated[
 ]
 
 
-def _store() -> DatasetStore:
+def _store(context: typer.Context) -> DatasetStore:
     from smkit.datasets import DatasetStore
 
-    return DatasetStore()
+    return DatasetStore(settings_of(context))
 
 
 @app.command("list")
 def list_datasets(
+    context: typer.Context,
     name: Annotated[
-        str | None, typer.Argument(metavar="NAME", help="A dataset's name; left out: all datasets.")
+        str | None,
+        typer.Argument(metavar="NAME", help="A dataset's name; left out: all datasets.", autocompletion=dataset_names),
     ] = None,
     as_json: _Json = False,
 ) -> None:
@@ -56,7 +63,7 @@ def list_datasets(
     """
     from smkit.display import MISSING, shown_time
 
-    store = _store()
+    store = _store(context)
     if name is not None:
         _list_versions(store, name, as_json=as_json)
         return
@@ -131,14 +138,14 @@ def _rows_of(version: Summary) -> dict[str, int]:
 
 
 @app.command()
-def show(ref: _Ref, as_json: _Json = False) -> None:
+def show(context: typer.Context, ref: _Ref, as_json: _Json = False) -> None:
     """Show everything that is known of a version: columns, splits, source, steps, what it was made from.
 
     Example: smkit datasets show houses@3
     """
     from smkit.display import shown_size, shown_time
 
-    dataset = _store().get(ref)
+    dataset = _store(context).get(ref)
     manifest = dataset.manifest
     if as_json:
         write_json(_whole(dataset))
@@ -201,8 +208,9 @@ def _whole(dataset: Dataset) -> dict[str, Any]:
 
 @app.command()
 def diff(
-    left: Annotated[str, typer.Argument(metavar="A", help="A version.")],
-    right: Annotated[str, typer.Argument(metavar="B", help="A later version.")],
+    context: typer.Context,
+    left: Annotated[str, typer.Argument(metavar="A", help="A version.", autocompletion=dataset_refs)],
+    right: Annotated[str, typer.Argument(metavar="B", help="A later version.", autocompletion=dataset_refs)],
     key: _Key = None,
     as_json: _Json = False,
 ) -> None:
@@ -210,7 +218,7 @@ def diff(
 
     Reads both. Example: smkit datasets diff houses@1 houses@2 --key house_id
     """
-    found = _store().diff(left, right, key=key or None)
+    found = _store(context).diff(left, right, key=key or None)
     if as_json:
         write_json(found.to_dict())
     else:
@@ -219,6 +227,7 @@ def diff(
 
 @app.command()
 def profile(
+    context: typer.Context,
     ref: _Ref,
     split: Annotated[str | None, typer.Option("--split", help="Only this split: train, validation or test.")] = None,
     column: Annotated[
@@ -230,7 +239,7 @@ def profile(
 
     Example: smkit datasets profile houses@3 --split train
     """
-    found = _store().get(ref).profile(split, columns=column or None)
+    found = _store(context).get(ref).profile(split, columns=column or None)
     if as_json:
         write_json(found.to_dict())
     else:
@@ -239,9 +248,14 @@ def profile(
 
 @app.command()
 def verify(
+    context: typer.Context,
     ref: Annotated[
         str | None,
-        typer.Argument(metavar="REF", help="A version; a name for all its versions; left out: everything."),
+        typer.Argument(
+            metavar="REF",
+            help="A version; a name for all its versions; left out: everything.",
+            autocompletion=dataset_refs,
+        ),
     ] = None,
     as_json: _Json = False,
 ) -> None:
@@ -249,4 +263,4 @@ def verify(
 
     Examples: smkit datasets verify houses@3; smkit datasets verify
     """
-    write_verification(lambda: _store().verify(ref), ref or "all datasets", as_json=as_json)
+    write_verification(lambda: _store(context).verify(ref), ref or "all datasets", as_json=as_json)

@@ -2,12 +2,23 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path  # noqa: TC003 - typer reads the annotations at run time
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from smkit.cli.completion import model_refs
+from smkit.cli.model_options import (
+    AliasArgument,
+    AnyNameArgument,
+    ExpectedOption,
+    JsonOption,
+    NameArgument,
+    RefArgument,
+    WhyOption,
+    store_of,
+)
+from smkit.cli.models_upkeep import fsck, gc, prune
 from smkit.cli.output import (
     terminal_width,
     write_fields,
@@ -17,7 +28,7 @@ from smkit.cli.output import (
     write_text,
     write_verification,
 )
-from smkit.cli.parameters import parse_age, parse_expected
+from smkit.cli.parameters import parse_expected
 
 if TYPE_CHECKING:
     from smkit.artifacts import ArtifactStore, ModelVersion
@@ -30,39 +41,16 @@ app = typer.Typer(
     rich_markup_mode=None,
 )
 
-_Json = Annotated[bool, typer.Option("--json", help="Write one JSON document.")]
-_Ref = Annotated[
-    str, typer.Argument(metavar="REF", help="A version: houses@3, houses@production, houses (the latest).")
-]
-_Name = Annotated[str, typer.Argument(metavar="NAME", help="A model's name.")]
-_AnyName = Annotated[str | None, typer.Argument(metavar="NAME", help="A model's name; left out: all models.")]
-_Alias = Annotated[str, typer.Argument(metavar="ALIAS", help="An alias, such as production.")]
-_Why = Annotated[str, typer.Option("--why", help="The reason, for the history.")]
-_Expected = Annotated[
-    str | None,
-    typer.Option(
-        "--expected",
-        metavar="VERSION",
-        help="Fail unless the alias names this version now; none: unless it names none.",
-    ),
-]
-
-
-def _store() -> ArtifactStore:
-    from smkit.artifacts import ArtifactStore
-
-    return ArtifactStore()
-
 
 @app.command("list")
-def list_models(name: _AnyName = None, as_json: _Json = False) -> None:
+def list_models(context: typer.Context, name: AnyNameArgument = None, as_json: JsonOption = False) -> None:
     """List the models, or all versions of one, newest first.
 
     Examples: smkit models list; smkit models list houses --json
     """
     from smkit.display import MISSING, shown_time
 
-    store = _store()
+    store = store_of(context)
     if name is not None:
         _list_versions(store, name, as_json=as_json)
         return
@@ -126,14 +114,14 @@ def _brief(version: ModelVersion) -> dict[str, Any]:
 
 
 @app.command()
-def show(ref: _Ref, as_json: _Json = False) -> None:
+def show(context: typer.Context, ref: RefArgument, as_json: JsonOption = False) -> None:
     """Show everything that is known of a version.
 
     Example: smkit models show houses@production
     """
     from smkit.display import shown_size, shown_time
 
-    store = _store()
+    store = store_of(context)
     version = store.get(ref)
     aliases = sorted(alias for alias, number in store.aliases(version.name).items() if number == version.version)
     if as_json:
@@ -171,15 +159,16 @@ def show(ref: _Ref, as_json: _Json = False) -> None:
 
 @app.command()
 def compare(
-    left: Annotated[str, typer.Argument(metavar="A", help="A version.")],
-    right: Annotated[str, typer.Argument(metavar="B", help="Another version.")],
-    as_json: _Json = False,
+    context: typer.Context,
+    left: Annotated[str, typer.Argument(metavar="A", help="A version.", autocompletion=model_refs)],
+    right: Annotated[str, typer.Argument(metavar="B", help="Another version.", autocompletion=model_refs)],
+    as_json: JsonOption = False,
 ) -> None:
     """Put two versions side by side; what differs has a star.
 
     Example: smkit models compare houses@production houses@latest
     """
-    comparison = _store().compare(left, right)
+    comparison = store_of(context).compare(left, right)
     if as_json:
         write_json(comparison.to_dict())
     else:
@@ -187,24 +176,40 @@ def compare(
 
 
 @app.command()
-def promote(ref: _Ref, alias: _Alias, why: _Why = "", expected: _Expected = None, as_json: _Json = False) -> None:
+def promote(
+    context: typer.Context,
+    ref: RefArgument,
+    alias: AliasArgument,
+    *,
+    why: WhyOption = "",
+    expected: ExpectedOption = None,
+    as_json: JsonOption = False,
+) -> None:
     """Let an alias name a version.
 
     Example: smkit models promote houses@4 production --expected 3 --why "better rmse"
     """
     from smkit.naming import parse_reference
 
-    move = _store().promote(ref, alias, why=why, expected=parse_expected(expected))
+    move = store_of(context).promote(ref, alias, why=why, expected=parse_expected(expected))
     _write_move(parse_reference(ref, "model").name, alias, move, as_json=as_json)
 
 
 @app.command()
-def rollback(name: _Name, alias: _Alias, why: _Why = "", expected: _Expected = None, as_json: _Json = False) -> None:
+def rollback(
+    context: typer.Context,
+    name: NameArgument,
+    alias: AliasArgument,
+    *,
+    why: WhyOption = "",
+    expected: ExpectedOption = None,
+    as_json: JsonOption = False,
+) -> None:
     """Let an alias name again what it named before.
 
     Example: smkit models rollback houses production --why "wrong units"
     """
-    move = _store().rollback(name, alias, why=why, expected=parse_expected(expected))
+    move = store_of(context).rollback(name, alias, why=why, expected=parse_expected(expected))
     _write_move(name, alias, move, as_json=as_json)
 
 
@@ -217,14 +222,14 @@ def _write_move(name: str, alias: str, move: AliasRecord, *, as_json: bool) -> N
 
 
 @app.command()
-def history(name: _Name, alias: _Alias, as_json: _Json = False) -> None:
+def history(context: typer.Context, name: NameArgument, alias: AliasArgument, as_json: JsonOption = False) -> None:
     """Show every move of an alias, newest first.
 
     Example: smkit models history houses production
     """
     from smkit.display import shown_time
 
-    moves = _store().history(name, alias)
+    moves = store_of(context).history(name, alias)
     if as_json:
         write_json([vars(move) for move in moves])
         return
@@ -246,30 +251,36 @@ def history(name: _Name, alias: _Alias, as_json: _Json = False) -> None:
 
 @app.command()
 def verify(
+    context: typer.Context,
     ref: Annotated[
         str | None,
-        typer.Argument(metavar="REF", help="A version; a name for all its versions; left out: everything."),
+        typer.Argument(
+            metavar="REF",
+            help="A version; a name for all its versions; left out: everything.",
+            autocompletion=model_refs,
+        ),
     ] = None,
-    as_json: _Json = False,
+    as_json: JsonOption = False,
 ) -> None:
     """Read every file and compare it with its manifest; damage is exit code 1.
 
     Examples: smkit models verify houses@3; smkit models verify
     """
-    write_verification(lambda: _store().verify(ref), ref or "all models", as_json=as_json)
+    write_verification(lambda: store_of(context).verify(ref), ref or "all models", as_json=as_json)
 
 
 @app.command()
 def download(
-    ref: _Ref,
+    context: typer.Context,
+    ref: RefArgument,
     folder: Annotated[Path, typer.Argument(metavar="FOLDER", help="Where to; made if it is not there.")],
-    as_json: _Json = False,
+    as_json: JsonOption = False,
 ) -> None:
     """Copy a version's files into a folder, each checked on the way.
 
     Example: smkit models download houses@production ./model
     """
-    store = _store()
+    store = store_of(context)
     version = store.get(ref)
     target = store.download(version, folder)
     files = [file.path for file in version.manifest.files]
@@ -279,100 +290,5 @@ def download(
         write_text(f"{version.ref}: {len(files)} {'file' if len(files) == 1 else 'files'} in {target}")
 
 
-@app.command()
-def prune(
-    name: Annotated[str, typer.Argument(metavar="NAME", help="A model's name, or one version, such as houses@3.")],
-    *,
-    keep_last: Annotated[int | None, typer.Option("--keep-last", min=1, help="Keep so many of the newest.")] = None,
-    keep_newer_than: Annotated[
-        str | None, typer.Option("--keep-newer-than", metavar="AGE", help="Keep what is younger: 12h, 30d, 8w.")
-    ] = None,
-    why: _Why = "",
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Delete nothing.")] = False,
-    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
-    as_json: _Json = False,
-) -> None:
-    """Delete the files of old versions for good; never of one that an alias names.
-
-    Examples: smkit models prune houses --keep-last 10 --keep-newer-than 30d --dry-run;
-    smkit models prune houses@3 --yes
-    """
-    if not yes and not dry_run and not sys.stdin.isatty():
-        raise typer.BadParameter(
-            "deleting needs --yes where nobody can be asked; --dry-run shows what would be deleted"
-        )
-    store = _store()
-    age = parse_age(keep_newer_than) if keep_newer_than is not None else None
-    chosen = store.prune(name, keep_last=keep_last, keep_newer_than=age, dry_run=True)
-    if chosen and not dry_run:
-        if not yes:
-            listed = ", ".join(version.ref for version in chosen)
-            write_message(f"to be deleted for good: {listed}")
-            typer.confirm("Delete?", abort=True, err=True)
-        chosen = _prune_shown(store, chosen, why)
-    if as_json:
-        write_json({"dry_run": dry_run, "pruned": [version.ref for version in chosen]})
-        return
-    verb = "would be deleted" if dry_run else "deleted"
-    write_text(f"{', '.join(version.ref for version in chosen)} {verb}" if chosen else "nothing to delete")
-
-
-def _prune_shown(store: ArtifactStore, shown: list[ModelVersion], why: str) -> list[ModelVersion]:
-    """Delete what was shown, whatever was published since."""
-    from smkit.errors import VersionInUse
-
-    pruned = []
-    for version in shown:
-        try:
-            pruned += store.prune(version, why=why)
-        except VersionInUse as error:  # noqa: PERF203 - one that was promoted since keeps no other
-            write_message(f"smkit: warning: {error}")
-    return pruned
-
-
-@app.command()
-def gc(
-    name: _AnyName = None,
-    older_than: Annotated[
-        str, typer.Option("--older-than", metavar="AGE", help="Leave younger files alone: a publish may be under way.")
-    ] = "7d",
-    delete: Annotated[bool, typer.Option("--delete", help="Delete; without it they are only shown.")] = False,
-    as_json: _Json = False,
-) -> None:
-    """Find, and with --delete remove, files that no version needs: of publishes and prunes that died.
-
-    Example: smkit models gc --older-than 14d --delete
-    """
-    from smkit.artifacts.upkeep import describe_orphan, orphan_to_dict
-
-    orphans = _store().gc(name, older_than=parse_age(older_than), dry_run=not delete)
-    if as_json:
-        write_json({"deleted": delete, "orphans": [orphan_to_dict(orphan) for orphan in orphans]})
-        return
-    for orphan in orphans:
-        write_text(describe_orphan(orphan))
-    if not orphans:
-        write_text("nothing to delete")
-    elif delete:
-        write_text(f"{len(orphans)} deleted")
-    else:
-        write_message(f"{len(orphans)} found; --delete removes them")
-
-
-@app.command()
-def fsck(
-    name: _AnyName = None,
-    read_files: Annotated[bool, typer.Option("--read-files", help="Read every file, not only its size.")] = False,
-    as_json: _Json = False,
-) -> None:
-    """Look for damage among records and files, and for files that no version needs; damage is exit code 1.
-
-    Example: smkit models fsck --read-files
-    """
-    report = _store().fsck(name, read_files=read_files)
-    if as_json:
-        write_json(report.to_dict())
-    else:
-        write_text(str(report))
-    if not report.ok:
-        raise typer.Exit(1)
+for command in (prune, gc, fsck):
+    app.command()(command)

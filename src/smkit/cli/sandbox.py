@@ -10,21 +10,25 @@ from typing import Annotated
 import typer
 
 from smkit.cli.output import write_json, write_message, write_text
+from smkit.cli.settings import settings_of
 
 
 def run(
+    context: typer.Context,
     *,
     port: Annotated[int, typer.Option("--port", min=0, max=65535, help="Port on 127.0.0.1; 0: a free one.")] = 0,
-    region: Annotated[str, typer.Option("--region", help="The region that it plays.")] = "cn-northwest-1",
     account: Annotated[str, typer.Option("--account", help="The account that it plays.")] = "123456789012",
     as_json: Annotated[bool, typer.Option("--json", help="Write one JSON document.")] = False,
 ) -> None:
     """Run a SageMaker on this machine that really trains, until Ctrl-C.
 
-    It prints the variables that lead AWS clients to it. Examples: smkit sandbox; smkit sandbox --port 5000
+    It plays the region of --region, else that of the settings, and prints the variables that lead AWS clients to it.
+
+    Examples: smkit sandbox; smkit sandbox --port 5000 --region cn-north-1
     """
     from smkit.testing import sandbox
 
+    region = settings_of(context).region
     ended = threading.Event()
     # A handler, not KeyboardInterrupt: the clean-up must not be torn by a second Ctrl-C.
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):

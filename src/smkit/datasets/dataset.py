@@ -45,6 +45,11 @@ class Dataset:
         counts = ", ".join(f"{split} {rows:,}" for split, rows in self.rows.items())
         return f"<Dataset {self.ref}: {counts} rows>"
 
+    def _repr_html_(self) -> str:
+        from smkit.datasets.dataset_display import dataset_html
+
+        return dataset_html(self)
+
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Dataset) and other.uri == self.uri
 

@@ -53,7 +53,7 @@ def convert(value: Any, kind: Any, path: str) -> Any:
         return value
     if origin is int and is_number and (isinstance(value, int) or value.is_integer()):
         return int(value)
-    if origin is float and is_number and (isinstance(value, float) or abs(value) <= sys.float_info.max):
+    if origin is float and is_number and (isinstance(value, float) or _is_exact(value)):
         return float(value)
     if origin is list and isinstance(value, list):
         item = (arguments or [Any])[0]
@@ -61,8 +61,15 @@ def convert(value: Any, kind: Any, path: str) -> Any:
     if origin is dict and isinstance(value, dict) and (arguments or [str])[0] in {str, Any}:
         item = (arguments or [str, Any])[1]
         return {key: convert(each, item, f"{path}.{key}") for key, each in value.items()}
-    supported = "" if origin in {bool, int, float, str, list, dict, None} else f"; use one of {_SUPPORTED_TYPES}"
-    raise ValueError(f"{path}: expected {type_name(kind)}, got {value!r} ({type(value).__name__}){supported}")
+    hint = "" if origin in {bool, int, float, str, list, dict, None} else f"; use one of {_SUPPORTED_TYPES}"
+    if origin is float and is_number:
+        hint = "; no float is this number: write int, or send a float"
+    raise ValueError(f"{path}: expected {type_name(kind)}, got {value!r} ({type(value).__name__}){hint}")
+
+
+def _is_exact(number: int) -> bool:
+    """Whether a float holds a whole number: those beyond 2**53 not all do, and none beyond 1.8e308."""
+    return abs(number) <= sys.float_info.max and int(float(number)) == number
 
 
 def _read_literal(text: str) -> Any:
@@ -88,6 +95,9 @@ def convert_text(text: str, kind: Any, path: str) -> Any:
     if bool in members and text.lower() in BOOLEANS:
         return BOOLEANS[text.lower()]
     value = text if set(members) <= {str, _NONE} else _read_literal(text)
+    if float in members and int not in members and type(value) is int and abs(value) <= sys.float_info.max:
+        # By hand, 123456789012345678901 is rounded as Python rounds 1e30.
+        value = float(value)
     if isinstance(value, str) and dict in {getattr(member, "__origin__", member) for member in members}:
         pairs = [pair.partition("=") for pair in text.split(",")]
         if all(equals for _, equals, _ in pairs):

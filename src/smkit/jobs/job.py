@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from smkit.errors import JobError, ServiceError, ServiceUnavailable, StoreUnreachable, WaitTimeout
 from smkit.jobs.failure import TAIL_LINES, training_error
+from smkit.jobs.job_display import Seen, job_html, look_briefly
 from smkit.jobs.log_reader import PATIENCE_SECONDS, LogReader, warn_of_log
 from smkit.jobs.progress import Progress
 
@@ -73,12 +74,19 @@ class TrainingJob:
     def __init__(self, name: str, backend: Backend[Any]) -> None:
         self.name = name
         self._backend = backend
+        self._seen: Seen | None = None
+        self._known_metrics: dict[str, float] = {}
 
     def __repr__(self) -> str:
-        try:
-            return f"<TrainingJob {self.name!r}: {self.status}>"
-        except Exception:  # noqa: BLE001 - a debugger shows what it can, even of a job whose record is gone
-            return f"<TrainingJob {self.name!r}>"
+        state = look_briefly(self.state, self._seen)
+        return f"<TrainingJob {self.name!r}>" if state is None else f"<TrainingJob {self.name!r}: {state.status}>"
+
+    def _repr_html_(self) -> str:
+        return job_html(self.name, look_briefly(self.state, self._seen), self._cheap_metrics)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Let a job be sent to another process, which looks for itself."""
+        return (type(self), (self.name, self._backend))
 
     def __eq__(self, other: object) -> bool:
         return (
@@ -88,15 +96,26 @@ class TrainingJob:
     def __hash__(self) -> int:
         return hash(self.name)
 
+    def state(self) -> JobStatus:
+        """Look at the job once: its status, times, reason, exit code and lineage, all of the same moment.
+
+        Raises:
+            JobNotFound: The job is gone.
+            ServiceError: The service cannot be asked.
+        """
+        state = self._backend.status(self.name)
+        self._seen = Seen(time.monotonic(), state)
+        return state
+
     @property
     def status(self) -> Status:
         """`InProgress`, `Completed`, `Failed`, `Stopping` or `Stopped`: SageMaker's words."""
-        return self._state().status
+        return self.state().status
 
     @property
     def exit_code(self) -> int | None:
         """The script's exit code; negative for the signal that killed it; None where there is none (yet)."""
-        return self._state().exit_code
+        return self.state().exit_code
 
     @property
     def metrics(self) -> dict[str, float]:
@@ -105,12 +124,13 @@ class TrainingJob:
         Of one name the last wins, in this order: lines `smkit metric <name>=<value>` of the log,
         `metric_definitions`, and on this machine numbers in `metrics.json` in the model folder.
         """
-        return dict(self._backend.metrics(self.name))
+        self._known_metrics = dict(self._backend.metrics(self.name))
+        return dict(self._known_metrics)
 
     @property
     def billable_seconds(self) -> int | None:
         """Seconds that are paid for: 0 on this machine; on SageMaker None until they are known."""
-        return self._state().billable_seconds
+        return self.state().billable_seconds
 
     @property
     def model(self) -> str:
@@ -119,7 +139,7 @@ class TrainingJob:
         Raises:
             JobError: The job is not completed.
         """
-        state = self._state()
+        state = self.state()
         if state.model_uri is None:
             raise JobError(f"job {self.name!r} has no model: {_because(state)}")
         return state.model_uri
@@ -150,14 +170,14 @@ class TrainingJob:
         `instance_type`, `image`, `metrics` (finite ones: JSON has no NaN), `created`, `started`, `ended` (UTC, ISO
         8601).
         """
-        return self._lineage(self._state())
+        return self._lineage(self.state())
 
     def describe(self) -> dict[str, Any]:
         """Return the lineage, and how the job stands.
 
         Beside the lineage: `secondary_status`, `reason`, `exit_code`, `model`, `log`, `billable_seconds`.
         """
-        state = self._state()
+        state = self.state()
         return {
             **self._lineage(state),
             "status": state.status,
@@ -203,7 +223,7 @@ class TrainingJob:
         except KeyboardInterrupt:
             sys.stderr.write(
                 f"\njob {self.name!r} goes on. Attach: JobRunner().attach({self.name!r}).wait(); "
-                f"stop: JobRunner().attach({self.name!r}).stop()\n"
+                f"stop: JobRunner().attach({self.name!r}).stop(); in a terminal: smkit jobs attach {self.name}\n"
             )
             raise
 
@@ -217,7 +237,7 @@ class TrainingJob:
             TrainingFailed: As `wait`; and everything else that `wait` raises.
         """
         self.wait(timeout, logs=False)
-        state = self._state()
+        state = self.state()
         return TrainingResult(
             name=self.name,
             status=state.status,
@@ -236,7 +256,7 @@ class TrainingJob:
         """
         from smkit.jobs.explain import explain
 
-        state = self._state()
+        state = self.state()
         if state.status not in {"Failed", "Stopped"}:
             raise JobError(f"there is no failure to explain: job {self.name!r} is {state.status}")
         try:
@@ -249,9 +269,12 @@ class TrainingJob:
     def stop(self) -> None:
         """Ask the job to stop, with all its processes, and return at once; a job that is over stays as it is."""
         self._backend.stop(self.name)
+        # What was seen before is no longer so, however fresh.
+        self._seen = None
 
-    def _state(self) -> JobStatus:
-        return self._backend.status(self.name)
+    def _cheap_metrics(self, state: JobStatus) -> dict[str, float]:
+        """Return the metrics that cost no request: on SageMaker they are read out of the log."""
+        return self.metrics if state.lineage.get("backend") == "local" else self._known_metrics
 
     def _lineage(self, state: JobStatus) -> dict[str, Any]:
         metrics = {name: value for name, value in self.metrics.items() if math.isfinite(value)}
@@ -310,7 +333,7 @@ class TrainingJob:
         yield _Look(state, log.close())
 
     def _whole_log(self) -> Iterator[_Look]:
-        state = self._state()
+        state = self.state()
         log = LogReader(self._backend, self.name, required=True)
         for text in log.read(patient=False):
             yield _Look(state, text)
@@ -321,7 +344,7 @@ class TrainingJob:
         give_up = time.monotonic() + PATIENCE_SECONDS
         while True:
             try:
-                state = self._state()
+                state = self.state()
             except (ServiceUnavailable, StoreUnreachable):
                 now = time.monotonic()
                 pause = self._backend.watching.slowest_poll

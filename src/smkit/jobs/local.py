@@ -1,4 +1,4 @@
-"""Jobs on this machine: the container's contract in a fresh process of this Python."""
+"""Jobs on this machine: the container's contract in a fresh process of this Python, or of an image's."""
 
 from __future__ import annotations
 
@@ -8,30 +8,27 @@ import json
 import os
 import shutil
 import signal
-import sys
 import tempfile
 import threading
 import time
-from dataclasses import dataclass, field
-from datetime import datetime, timezone
+from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from smkit.environment import describe_environment
 from smkit.errors import DuplicateJobError, JobError, JobNotFound
-from smkit.jobs import contract, staging
+from smkit.hyperparameters import effective_hyperparameters
 from smkit.jobs.backend import FINAL_STATUSES, JobStatus, LogPage, Watching
+from smkit.jobs.contract import image_environment
+from smkit.jobs.environments import HOST, ensure_built, hold
 from smkit.jobs.launching import inherited_environment, start_supervisor
+from smkit.jobs.local_request import SCHEMA_VERSION, parse_local_environment, prepare_request
 from smkit.jobs.supervisor import write_json
 from smkit.naming import check_job_name
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
-    from smkit.jobs.channels import Channel
+    from smkit.jobs.local_request import LocalRequest
     from smkit.jobs.spec import JobSpec
 
-SCHEMA_VERSION = 1
 _RECORD, _LOCK, _LOG, _STOP = "run.json", "lock", "job.log", "stop-requested"
 _PAGE_BYTES = 1 << 20
 _START_SECONDS = 10.0
@@ -39,28 +36,6 @@ _LINEAGE = (
     "schema_version", "job_name", "backend", "status", "entry_point", "hyperparameters", "inputs", "code",
     "environment", "framework_version", "instance_type", "image", "created", "started", "ended",
 )  # fmt: skip
-
-
-@dataclass(frozen=True)
-class LocalRequest:
-    """Everything that `LocalBackend.submit` does.
-
-    Args:
-        record: The job's record, `run.json`, as it will be written first.
-        code: The staged code.
-        channels: Channel name -> data, copied when the job is submitted.
-        environment: Variables from the caller, secrets among them: handed to the process, never written.
-    """
-
-    record: Mapping[str, Any]
-    code: staging.StagedCode
-    channels: Mapping[str, Channel] = field(repr=False)
-    environment: dict[str, str] = field(repr=False)
-
-    @property
-    def name(self) -> str:
-        """The job's name."""
-        return str(self.record["job_name"])
 
 
 class LocalBackend:
@@ -71,104 +46,58 @@ class LocalBackend:
 
     Args:
         folder: Where the jobs lie; made when the first is submitted.
+        environment: What runs the scripts: `host`, the Python that runs this; or the name of an environment that has
+            the Python and the packages of an image, such as `1.2-1` or `1.2-1[toolkits]`.
+
+    Raises:
+        ConfigError: `environment` is the name of none.
     """
 
     stops_on_interrupt: ClassVar[bool] = True
     watching = Watching(first_poll=0.02, slowest_poll=0.2, quick_for=10.0)
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, environment: str = HOST) -> None:
         self.folder = folder
+        self.environment = parse_local_environment(environment)
 
     def prepare(self, spec: JobSpec) -> LocalRequest:
-        """Return the whole request; reads the code and looks whether the inputs exist.
+        """Return the whole request; reads the code and looks whether the inputs and the environment's Python exist.
 
         Raises:
-            ConfigError: The entry point, `source_dir` or an input is not there or not allowed.
-            JobError: The script does not compile.
+            ConfigError: The entry point, `source_dir` or an input is not there or not allowed, or the job is made for
+                another image than the environment.
+            JobError: The script does not compile, or names `/opt/ml` where no folder can be shown there.
+            ParityEnvironmentError: The environment is not built, and its Python is not on this machine.
         """
-        code = staging.stage(spec)
-        inputs = {name: channel.describe() for name, channel in spec.channels.items()}
-        base = self._job_folder(spec.name) / "ml"
-        toolkit = contract.toolkit_of(spec.framework_version)
-        hyperparameters = spec.plain_hyperparameters()
-        config = contract.input_config(
-            hyperparameters,
-            spec.channels,
-            job_name=spec.name,
-            region=spec.region,
-            entry_point=code.entry_point,
-            submit_directory=f"{base}/code",
-            instance_type=spec.instance_type,
-        )
-        is_shell = code.entry_point.endswith(".sh")
-        is_package = "setup.py" in code.files and not is_shell
-        # The toolkit installs nothing for a shell script.
-        install = ["."] if is_package else []
-        install += ["-r", "requirements.txt"] if "requirements.txt" in code.files and not is_shell else []
-        request = {
-            "python": sys.executable,
-            "command": contract.command(
-                sys.executable,
-                code.entry_point,
-                contract.script_arguments(hyperparameters),
-                toolkit=toolkit,
-                is_package=is_package,
-            ),
-            "environment": {
-                **contract.image_environment(spec.name),
-                **contract.environment(str(base), config, toolkit=toolkit, num_cpus=os.cpu_count() or 1),
-            },
-            "input_config": config.files(),
-            "base": str(base),
-            "install": install or None,
-            "timeout": spec.timeout,
-            "metric_definitions": dict(spec.metric_definitions),
-        }
-        environment = describe_environment()
-        packages = environment.pop("packages")
-        record = {
-            "schema_version": SCHEMA_VERSION,
-            "job_name": spec.name,
-            "backend": "local",
-            "status": "InProgress",
-            "secondary_status": "Starting",
-            "reason": "",
-            "exit_code": None,
-            "entry_point": code.entry_point,
-            "source_dir": None if spec.source_dir is None else str(spec.source_dir),
-            "hyperparameters": hyperparameters,
-            "resolved_hyperparameters": None,
-            "inputs": inputs,
-            "code": code.describe(),
-            "environment": environment,
-            "environment_variables": sorted(spec.environment),
-            "packages": packages,
-            "framework_version": spec.framework_version,
-            "instance_type": spec.instance_type,
-            "image": None,
-            "created": _now(),
-            "started": None,
-            "ended": None,
-            "metrics": {},
-            "model": None,
-            "warnings": [],
-            "request": request,
-        }
-        return LocalRequest(record, code, dict(spec.channels), dict(spec.environment))
+        return prepare_request(spec, self._job_folder(spec.name), self.environment)
 
     def submit(self, request: LocalRequest) -> None:
-        """Copy the inputs, start the job and return.
+        """Build the environment if need be, copy the inputs, start the job and return.
 
         Raises:
             DuplicateJobError: The name is taken.
+            ParityEnvironmentError: The environment could not be built; the name stays free.
             StorageError: An input could not be read.
         """
+        if (self._job_folder(request.name) / _RECORD).exists():
+            # Before an environment is built for nothing.
+            raise self._taken(request)
+        with contextlib.ExitStack() as stack:
+            held: tuple[int, ...] = ()
+            if request.environment is not None:
+                ensure_built(request.environment, index_url=request.variables.get("PIP_INDEX_URL"))
+                # The supervisor inherits it, so that nobody removes the environment under a running job.
+                held = (stack.enter_context(hold(request.environment)),)
+                request = request.built()
+            self._submit(request, held)
+
+    def _submit(self, request: LocalRequest, held: tuple[int, ...]) -> None:
         folder = self._job_folder(request.name)
         lock = self._claim(folder, request)
         try:
             try:
                 self._fill(folder, request)
-                self._start(folder, lock, request)
+                self._start(folder, lock, request, held)
             except BaseException:
                 # Nothing ran: the name is free again.
                 shutil.rmtree(folder)
@@ -197,7 +126,9 @@ class LocalBackend:
         elif record["status"] not in FINAL_STATUSES and (folder / _STOP).exists():
             record |= {"status": "Stopping", "secondary_status": "Stopping"}
         lineage = {key: record[key] for key in _LINEAGE}
-        lineage["hyperparameters"] = _effective(record["hyperparameters"], record.get("resolved_hyperparameters"))
+        lineage["hyperparameters"] = effective_hyperparameters(
+            record["hyperparameters"], record.get("resolved_hyperparameters")
+        )
         lineage["environment"] = {**record["environment"], "packages": record["packages"]}
         return JobStatus(
             status=record["status"],
@@ -289,6 +220,12 @@ class LocalBackend:
             )
         return record
 
+    def _taken(self, request: LocalRequest) -> DuplicateJobError:
+        return DuplicateJobError(
+            f"job {request.name!r} exists already in {self.folder}: names are never reused; choose another "
+            "job_name, or leave it out to get a new one"
+        )
+
     def _claim(self, folder: Path, request: LocalRequest) -> int:
         """Take the name: make the job's folder, complete with its record and held lock, and return the lock."""
         self.folder.mkdir(parents=True, exist_ok=True)
@@ -304,10 +241,7 @@ class LocalBackend:
             except OSError:
                 if not folder.exists():
                     raise
-                raise DuplicateJobError(
-                    f"job {request.name!r} exists already in {self.folder}: names are never reused; choose another "
-                    "job_name, or leave it out to get a new one"
-                ) from None
+                raise self._taken(request) from None
         except BaseException:
             os.close(lock)
             shutil.rmtree(draft)
@@ -320,7 +254,9 @@ class LocalBackend:
             (base / relative).mkdir(parents=True)
         for name in ("source", "output"):
             (folder / name).mkdir()
-        (folder / _LOG).touch()
+        (folder / _LOG).write_bytes(request.notice.encode())
+        if request.layer is not None:
+            request.layer.make()
         for name, content in request.record["request"]["input_config"].items():
             (base / "input" / "config" / name).write_text(json.dumps(content), encoding="utf-8")
         request.code.write(base / "code")
@@ -331,19 +267,13 @@ class LocalBackend:
             channel.download(target)
 
     @staticmethod
-    def _start(folder: Path, lock: int, request: LocalRequest) -> None:
-        process = start_supervisor(folder, lock, inherited_environment(os.environ) | request.environment)
+    def _start(folder: Path, lock: int, request: LocalRequest, held: tuple[int, ...]) -> None:
+        inherited = inherited_environment(os.environ, same_python=request.environment is None)
+        # As in a container: the job's own variables come over the image's.
+        variables = {**inherited, **image_environment(request.name), **request.variables}
+        process = start_supervisor(folder, lock, variables, held)
         # Somebody must collect the exit code, or a zombie would stay for as long as the notebook runs.
         threading.Thread(target=process.wait, name=f"smkit-job-{request.name}", daemon=True).start()
-
-
-def _effective(given: Mapping[str, Any], resolved: Mapping[str, Any] | None) -> dict[str, Any]:
-    """Return the values that the script used: those it says it did, and what else it was given."""
-    if resolved is None:
-        return dict(given)
-    # The template takes `learning-rate` for its field learning_rate.
-    rest = {name: value for name, value in given.items() if name.replace("-", "_") not in resolved}
-    return rest | dict(resolved)
 
 
 def _is_locked(path: Path) -> bool:
@@ -364,7 +294,3 @@ def _is_locked(path: Path) -> bool:
 
 def _moment(text: str | None) -> datetime | None:
     return None if text is None else datetime.fromisoformat(text)
-
-
-def _now() -> str:
-    return datetime.now(timezone.utc).isoformat(timespec="milliseconds")

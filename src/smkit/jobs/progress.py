@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import importlib
 import sys
 import time
+from contextlib import nullcontext
 from typing import TYPE_CHECKING, Any
 
 from smkit.jobs.folding import ContainerFold
 
 if TYPE_CHECKING:
+    from contextlib import AbstractContextManager
     from types import TracebackType
 
     from typing_extensions import Self
@@ -30,12 +33,13 @@ class Progress:
 
     def __init__(self, name: str, *, announces_phases: bool, quiet: bool = False) -> None:
         self._name = name
-        self._is_live = not quiet and (_in_notebook() or _is_terminal(sys.stderr))
+        self._in_notebook = _in_notebook()
+        self._is_live = not quiet and (self._in_notebook or _is_terminal(sys.stderr))
         self._announces = announces_phases and not quiet
         self._keeps_line = announces_phases
         self._started = time.monotonic()
         self._phase = ""
-        self._line: Any = None
+        self._line: _TerminalLine | _NotebookLine | None = None
         self._rest = ""
         self._fold = ContainerFold()
 
@@ -59,10 +63,8 @@ class Progress:
             said += f", {state.billable_seconds} s billed"
         if self._is_live:
             if self._line is None:
-                from tqdm.auto import tqdm
-
-                self._line = tqdm(bar_format="{desc}", leave=self._keeps_line, file=sys.stderr)
-            self._line.set_description_str(said, refresh=True)
+                self._line = _NotebookLine() if self._in_notebook else _TerminalLine(leave=self._keeps_line)
+            self._line.show(said)
         elif self._announces and phase != self._phase:
             sys.stderr.write(f"{said}\n")
             sys.stderr.flush()
@@ -79,7 +81,7 @@ class Progress:
         # Half a line would be overwritten by the line that is updated in place.
         whole, newline, self._rest = (self._rest + text).rpartition("\n")
         if newline:
-            with self._line.external_write_mode(file=sys.stdout):
+            with self._line.out_of_the_way():
                 self._put(whole + newline)
 
     @staticmethod
@@ -98,6 +100,53 @@ class Progress:
         minutes, seconds = divmod(int(time.monotonic() - self._started), 60)
         hours, minutes = divmod(minutes, 60)
         return f"{hours}:{minutes:02}:{seconds:02}" if hours else f"{minutes}:{seconds:02}"
+
+
+class _TerminalLine:
+    """A line at the bottom of a terminal.
+
+    Args:
+        leave: Whether it stays when all is said.
+    """
+
+    def __init__(self, *, leave: bool) -> None:
+        from tqdm.std import tqdm
+
+        self._bar: Any = tqdm(bar_format="{desc}", leave=leave, file=sys.stderr)
+
+    def show(self, text: str) -> None:
+        self._bar.set_description_str(text, refresh=True)
+
+    def out_of_the_way(self) -> AbstractContextManager[None]:
+        mode: AbstractContextManager[None] = self._bar.external_write_mode(file=sys.stdout)
+        return mode
+
+    def close(self) -> None:
+        self._bar.close()
+
+
+class _NotebookLine:
+    """An output of a cell that is updated in place.
+
+    Not tqdm's, which needs ipywidgets, warns where there are none, and leaves nothing in a notebook that was saved.
+    """
+
+    def __init__(self) -> None:
+        self._handle: Any = None
+
+    def show(self, text: str) -> None:
+        shown = {"text/plain": text}
+        if self._handle is None:
+            # By its name: only who runs in a notebook has IPython, type checkers need not.
+            self._handle = importlib.import_module("IPython.display").display(shown, raw=True, display_id=True)
+        else:
+            self._handle.update(shown, raw=True)
+
+    def out_of_the_way(self) -> AbstractContextManager[None]:
+        return nullcontext()
+
+    def close(self) -> None:
+        """Leave the last word."""
 
 
 def _is_terminal(stream: Any) -> bool:

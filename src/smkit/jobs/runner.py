@@ -2,21 +2,20 @@
 
 from __future__ import annotations
 
-import re
-import secrets
 import sys
 import warnings
 from dataclasses import replace
-from datetime import datetime, timezone
 from functools import partial
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from smkit.errors import ConfigError, JobCheckWarning, JobNotFound, ServiceError, StorageError, did_you_mean
 from smkit.jobs.channels import as_channels
 from smkit.jobs.job import TrainingJob
+from smkit.jobs.job_names import generate_job_name
 from smkit.jobs.local import LocalBackend
+from smkit.jobs.local_request import check_image, parse_local_environment
 from smkit.jobs.options import SageMakerOptions
 from smkit.jobs.secrets import refuse_secrets
 from smkit.jobs.spec import JobSpec
@@ -24,7 +23,7 @@ from smkit.jobs.staging import stage
 
 if TYPE_CHECKING:
     import os
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     from smkit.config import Settings
     from smkit.jobs.backend import Backend
@@ -32,7 +31,6 @@ if TYPE_CHECKING:
     from smkit.jobs.sagemaker.backend import SageMakerBackend
     from smkit.jobs.sagemaker.sdk import SKLearn
 
-_STEM_CHARACTERS = 38
 _NAMES_TO_GUESS_FROM = 200
 
 
@@ -41,12 +39,16 @@ class JobRunner:
 
     Args:
         settings: The settings; default: `Settings()`, read on first use.
+        environment: Which Python and packages run the jobs of this machine: `host`, those that run this; or those of
+            an image, such as `1.2-1`, or `1.2-1[toolkits]` with SageMaker's own packages too. Default: the settings'
+            `local_environment`. It says of which image the jobs are too (`framework_version`), whatever the settings
+            say. Variables for a script are another thing: `run(..., environment={...})`.
 
     Raises:
-        ConfigError: `settings` is something else.
+        ConfigError: `settings` is something else, `environment` is the name of none, or the jobs run on SageMaker.
     """
 
-    def __init__(self, settings: Settings | None = None) -> None:
+    def __init__(self, settings: Settings | None = None, environment: str | None = None) -> None:
         if settings is not None:
             from smkit.config import Settings
 
@@ -54,12 +56,20 @@ class JobRunner:
                 is_path = isinstance(settings, str | Path)
                 hint = "; the script goes to run: JobRunner().run('train.py', inputs)" if is_path else ""
                 raise ConfigError(f"JobRunner takes smkit.Settings, got {type(settings).__name__}{hint}")
+        if environment is not None:
+            parse_local_environment(environment)
         self._settings = settings
+        self._environment = environment
+        if settings is not None:
+            self._check_backend(settings)
 
     def __repr__(self) -> str:
-        if self._settings is None:
-            return "JobRunner()"
-        return f"JobRunner(backend={self._settings.backend!r}, root={self._settings.root!r})"
+        parts = []
+        if self._settings is not None:
+            parts += [f"backend={self._settings.backend!r}", f"root={self._settings.root!r}"]
+        if self._environment is not None:
+            parts.append(f"environment={self._environment!r}")
+        return f"JobRunner({', '.join(parts)})"
 
     @property
     def settings(self) -> Settings:
@@ -67,8 +77,23 @@ class JobRunner:
         if self._settings is None:
             from smkit.config import Settings
 
-            self._settings = Settings()
+            settings = Settings()
+            self._check_backend(settings)
+            self._settings = settings
         return self._settings
+
+    @property
+    def environment(self) -> str:
+        """Which Python and packages run the jobs of this machine: `host`, or an image's, such as `1.2-1`."""
+        return self.settings.local_environment if self._environment is None else self._environment
+
+    def _check_backend(self, settings: Settings) -> None:
+        if settings.backend == "sagemaker" and self._environment is not None:
+            raise ConfigError(
+                f"environment={self._environment!r} says what runs the jobs of this machine, and the settings have "
+                "backend='sagemaker', where the image of framework_version does: leave environment out, or take "
+                "settings with backend='local'"
+            )
 
     def spec(
         self,
@@ -76,6 +101,7 @@ class JobRunner:
         inputs: Any = None,
         *,
         source_dir: str | os.PathLike[str] | None = None,
+        dependencies: Sequence[str | os.PathLike[str]] | None = None,
         hyperparameters: Any = None,
         job_name: str | None = None,
         timeout: float | None = None,
@@ -103,12 +129,13 @@ class JobRunner:
             name=generate_job_name(str(entry_point)) if job_name is None else job_name,
             entry_point=str(entry_point),
             source_dir=None if source_dir is None else Path(source_dir),
+            dependencies=() if dependencies is None else cast("tuple[Path, ...]", dependencies),
             channels=as_channels(inputs, partial(settings.client, "s3")),
             hyperparameters=hyperparameters,
             timeout=timeout,
             metric_definitions=metric_definitions or {},
             environment=variables,
-            framework_version=settings.framework_version if framework_version is None else framework_version,
+            framework_version=self._framework_version(framework_version),
             instance_type=settings.instance_type if instance_type is None else instance_type,
             region=settings.region,
             sagemaker=_with_settings(SageMakerOptions.of(sagemaker), settings),
@@ -120,6 +147,7 @@ class JobRunner:
         inputs: Any = None,
         *,
         source_dir: str | os.PathLike[str] | None = None,
+        dependencies: Sequence[str | os.PathLike[str]] | None = None,
         hyperparameters: Any = None,
         job_name: str | None = None,
         timeout: float | None = None,
@@ -136,25 +164,28 @@ class JobRunner:
         Ctrl-C stops a job on this machine; one on SageMaker goes on, and a line says how to come back.
 
         Args:
-            entry_point: The script, `.py` or `.sh`; with `source_dir`, a path inside it. Or, alone, what `spec`
-                returned.
+            entry_point: The script, `.py` or `.sh`; with `source_dir`, a path inside it. Or what `spec` returned.
             inputs: A dataset (one channel per split), or a mapping of channel name -> file, folder, `s3://` URI or
                 `Channel`. Data is copied: the script cannot change the original.
             source_dir: Folder whose content travels with the script; default: the script alone.
+            dependencies: Further files and folders, which lie beside the script in the job, each under its own name.
             hyperparameters: Name -> JSON value, or an instance of a dataclass or of a pydantic model.
             job_name: The job's name; default: one made of the script's name and the time.
             timeout: Seconds after which the job is stopped.
             metric_definitions: Metric name -> regex with one group, matched against each line of the log.
-            environment: Further environment variables for the script.
+            environment: Further environment variables for the script, name -> value. Which Python and packages run it
+                is `JobRunner(environment=...)`.
             instance_type: Instance of the job; default: that of the settings.
-            framework_version: Tag of the AWS scikit-learn image; default: that of the settings.
+            framework_version: Tag of the AWS scikit-learn image; default: that of the runner's environment, or, under
+                `host` and on SageMaker, that of the settings.
             sagemaker: What the job asks of SageMaker beside: `SageMakerOptions`, or a mapping of its names. Settings
                 fill in what is left out: network, key and tags.
             wait: Wait for the end and show the output; with False, return once the job is accepted.
-            check: Before a job that costs money, do what `check` does, and refuse to start where it finds a problem.
+            check: Do what `check` does, and refuse to start where it finds a problem; here, of hyperparameters only.
 
         Raises:
             ConfigError: A value, the script or an input breaks its rule; nothing was started.
+            ParityEnvironmentError: The image's Python or packages cannot be had on this machine; nothing was started.
             JobRefused: The check found problems; nothing was started.
             JobError: The script does not compile, the name is taken (`DuplicateJobError`), or the service refused
                 (`ServiceError`); nothing was started.
@@ -166,6 +197,7 @@ class JobRunner:
         given = {
             "inputs": inputs,
             "source_dir": source_dir,
+            "dependencies": dependencies,
             "hyperparameters": hyperparameters,
             "job_name": job_name,
             "timeout": timeout,
@@ -189,6 +221,7 @@ class JobRunner:
         inputs: Any = None,
         *,
         source_dir: str | os.PathLike[str] | None = None,
+        dependencies: Sequence[str | os.PathLike[str]] | None = None,
         hyperparameters: Any = None,
         job_name: str | None = None,
         timeout: float | None = None,
@@ -207,6 +240,7 @@ class JobRunner:
             entry_point,
             inputs,
             source_dir=source_dir,
+            dependencies=dependencies,
             hyperparameters=hyperparameters,
             job_name=job_name,
             timeout=timeout,
@@ -280,6 +314,10 @@ class JobRunner:
             for finding in report.warnings:
                 warnings.warn(f"job {spec.name!r}: {finding}", JobCheckWarning, stacklevel=3)
         request = backend.prepare(spec)
+        if check and self.settings.backend == "local":
+            from smkit.jobs.checks import refuse_wrong_hyperparameters
+
+            refuse_wrong_hyperparameters(spec, request.code)
         job = TrainingJob(spec.name, backend)
         if not wait:
             backend.submit(request)
@@ -294,6 +332,15 @@ class JobRunner:
                 self._stop(job)
             raise
 
+    def _framework_version(self, given: str | None) -> str:
+        """Return the image that a job is made for."""
+        name = None if self.settings.backend == "sagemaker" else parse_local_environment(self.environment)
+        if name is None:
+            return self.settings.framework_version if given is None else given
+        if given is not None:
+            check_image(name, given)
+        return name.framework_version
+
     def _backend(self) -> Backend[Any]:
         """Choose where jobs run."""
         if self.settings.backend == "sagemaker":
@@ -301,7 +348,7 @@ class JobRunner:
         root = self.settings.root
         # A process needs a folder: with a store on S3 the jobs of this machine lie beside the code.
         folder = Path.cwd() / ".smkit" if root.startswith("s3://") else Path(root)
-        return LocalBackend(folder / "jobs")
+        return LocalBackend(folder / "jobs", self.environment)
 
     def _sagemaker(self) -> SageMakerBackend:
         from smkit.jobs.sagemaker.backend import SageMakerBackend
@@ -337,10 +384,3 @@ def _with_settings(options: SageMakerOptions, settings: Settings) -> SageMakerOp
         kms_key=settings.kms_key if options.kms_key is None else options.kms_key,
         tags={**settings.tags, **options.tags},
     )
-
-
-def generate_job_name(entry_point: str) -> str:
-    """Return `<script's name>-<UTC time to the millisecond>-<4 random hex digits>`, a valid job name."""
-    stem = re.sub(r"[^A-Za-z0-9]+", "-", Path(entry_point).stem).strip("-")[:_STEM_CHARACTERS].strip("-")
-    now = datetime.now(timezone.utc)
-    return f"{stem or 'job'}-{now:%Y%m%d-%H%M%S}-{now.microsecond // 1000:03d}-{secrets.token_hex(2)}"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import os
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -26,6 +27,10 @@ _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _SCRIPT_SUFFIXES = (".py", ".sh")
 #: What `contract.input_config` adds counts too.
 _OWN_HYPERPARAMETERS = 5
+#: Linux lets one variable have 128 KiB (MAX_ARG_STRLEN); SM_TRAINING_ENV holds all hyperparameters and some KiB more.
+_MAX_TOTAL_LENGTH = 120_000
+#: Far below what Python's own JSON reader follows, in the container too.
+_MAX_DEPTH = 100
 #: MaxRuntimeInSeconds where none is given.
 #: https://docs.aws.amazon.com/sagemaker/latest/APIReference/API_StoppingCondition.html
 _DEFAULT_MAX_RUN = 24 * 3600
@@ -39,6 +44,7 @@ class JobSpec:
         name: The job's name; SageMaker's rule.
         entry_point: The script, `.py` or `.sh`; with `source_dir`, a path inside it.
         source_dir: Folder whose content is the code; default: the script alone.
+        dependencies: Files and folders that lie beside the code in the job, each under its own name.
         channels: Channel name -> data.
         hyperparameters: Name -> JSON value; a dataclass or pydantic instance becomes the mapping of its fields.
         timeout: Seconds after which the job is stopped, at most 28 days; None: no limit here, a day on SageMaker.
@@ -56,6 +62,7 @@ class JobSpec:
     name: str
     entry_point: str
     source_dir: Path | None = None
+    dependencies: tuple[Path, ...] = ()
     channels: Mapping[str, Channel] = field(default_factory=dict)
     hyperparameters: Any = None
     timeout: float | None = None
@@ -76,6 +83,7 @@ class JobSpec:
         for name, value in {
             "entry_point": entry_point,
             "source_dir": source_dir,
+            "dependencies": _check_dependencies(self.dependencies),
             "channels": MappingProxyType(dict(self.channels)),
             "hyperparameters": _check_hyperparameters(self.hyperparameters),
             "timeout": timeout,
@@ -125,6 +133,21 @@ def _check_entry_point(entry_point: object) -> str:
     return text
 
 
+def _check_dependencies(paths: object) -> tuple[Path, ...]:
+    if isinstance(paths, str | os.PathLike):
+        raise ConfigError(f"dependencies is one path, {str(paths)!r}: pass a list, such as [{str(paths)!r}]")
+    if not isinstance(paths, list | tuple):
+        raise ConfigError(f"dependencies is a {type(paths).__name__}: expected a list of files and folders")
+    for path in paths:
+        if not isinstance(path, str | os.PathLike) or not os.fspath(path):
+            raise ConfigError(f"dependencies holds {path!r}, which is not a path")
+    return tuple(
+        # Not resolved: a link keeps its own name in the job. Not Path.absolute: `..` would be a name.
+        Path(os.path.abspath(Path(path).expanduser()))  # noqa: PTH100 - see above
+        for path in paths
+    )
+
+
 def _as_mapping(values: object) -> Mapping[Any, Any]:
     if values is None:
         return _EMPTY
@@ -134,6 +157,7 @@ def _as_mapping(values: object) -> Mapping[Any, Any]:
         return dataclasses.asdict(values)
     # pydantic's, without importing it.
     if callable(dump := getattr(values, "model_dump", None)) and not isinstance(values, type):
+        _refuse_hidden(dump())
         dumped = dump(mode="json")
         if isinstance(dumped, Mapping):
             return dumped
@@ -143,11 +167,23 @@ def _as_mapping(values: object) -> Mapping[Any, Any]:
     )
 
 
+def _refuse_hidden(values: Mapping[str, Any]) -> None:
+    """Refuse pydantic's secrets, which JSON would turn into asterisks."""
+    for name, value in values.items():
+        if callable(getattr(value, "get_secret_value", None)):
+            raise ConfigError(
+                f"hyperparameter {name!r} is a {type(value).__name__}: everybody who may describe the job would see "
+                "it, so it is not sent. Pass the name of a secret of AWS Secrets Manager, and read it in the script"
+            )
+        if isinstance(value, Mapping):
+            _refuse_hidden(value)
+
+
 def _check_hyperparameters(values: object) -> Mapping[str, Any]:
     frozen = {}
     for name, value in _as_mapping(values).items():
-        if not isinstance(name, str) or not name or "=" in name or not _is_text(name):
-            raise ConfigError(f"{name!r} is not a hyperparameter name: a non-empty text without '=' and NUL")
+        if not isinstance(name, str) or name.splitlines() != [name] or "=" in name or not _is_text(name):
+            raise ConfigError(f"{name!r} is not a hyperparameter name: one line of text without '=' and NUL")
         if len(name) > contract.MAX_NAME_LENGTH:
             raise ConfigError(
                 f"hyperparameter {name[:40]!r}...: a name has at most {contract.MAX_NAME_LENGTH} characters"
@@ -166,14 +202,22 @@ def _check_hyperparameters(values: object) -> Mapping[str, Any]:
                 f"hyperparameter {name!r} is {len(text)} characters long as JSON; SageMaker takes at most "
                 f"{contract.MAX_VALUE_LENGTH}: pass it as a file in a channel or in source_dir"
             )
+    total = len(contract.encode_hyperparameters({"": {name: _thaw(value) for name, value in frozen.items()}})[""])
+    if total > _MAX_TOTAL_LENGTH:
+        raise ConfigError(
+            f"the hyperparameters are {total} characters long as JSON; at most {_MAX_TOTAL_LENGTH} fit into the one "
+            "environment variable that brings them all to the script: pass a file in a channel or in source_dir"
+        )
     limit = contract.MAX_HYPERPARAMETERS - _OWN_HYPERPARAMETERS
     if len(frozen) > limit:
         raise ConfigError(f"{len(frozen)} hyperparameters; SageMaker takes at most {limit}: pass a file in a channel")
     return MappingProxyType(frozen)
 
 
-def _freeze(value: Any, name: str) -> Any:
+def _freeze(value: Any, name: str, depth: int = 0) -> Any:
     """Return the value as JSON with tuples and read-only mappings for lists and objects."""
+    if depth > _MAX_DEPTH:
+        raise ConfigError(f"hyperparameter {name!r} is nested more than {_MAX_DEPTH} levels deep: flatten it")
     if type(value).__module__ == "numpy" and getattr(value, "shape", None) == ():
         value = value.item()
     if value is None or isinstance(value, bool):
@@ -181,7 +225,8 @@ def _freeze(value: Any, name: str) -> Any:
     if isinstance(value, str):
         if not _is_text(value):
             raise ConfigError(f"hyperparameter {name!r} holds a NUL or half a surrogate pair: no argument can carry it")
-        return str(value)
+        # Not str(value): of an enum's member that is its name.
+        return str.__str__(value)
     if isinstance(value, int):
         return int(value)
     if isinstance(value, float):
@@ -191,11 +236,11 @@ def _freeze(value: Any, name: str) -> Any:
             )
         return float(value)
     if isinstance(value, list | tuple):
-        return tuple(_freeze(item, name) for item in value)
+        return tuple(_freeze(item, name, depth + 1) for item in value)
     if isinstance(value, Mapping):
         if bad := [key for key in value if not isinstance(key, str) or not _is_text(key)]:
             raise ConfigError(f"hyperparameter {name!r} has the key {bad[0]!r}: the keys of a JSON object are text")
-        return MappingProxyType({key: _freeze(item, name) for key, item in value.items()})
+        return MappingProxyType({key: _freeze(item, name, depth + 1) for key, item in value.items()})
     raise ConfigError(
         f"hyperparameter {name!r} is a {type(value).__name__}, which is not JSON. Allowed are None, bool, int, finite "
         "float, str, and lists and dicts of these"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fnmatch
 import gzip
 import hashlib
 import io
@@ -17,16 +16,14 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from smkit._version import __version__
 from smkit.errors import ConfigError, JobError, did_you_mean
+from smkit.jobs.ignoring import FILE
+from smkit.jobs.scanning import check_travels, scan
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     from smkit.jobs.spec import JobSpec
 
-EXCLUDED = (
-    ".git", ".hg", ".svn", "__pycache__", "*.pyc", ".venv", "venv", ".ipynb_checkpoints", ".pytest_cache",
-    ".mypy_cache", ".ruff_cache", ".tox", ".nox", "node_modules", ".smkit", ".env", ".DS_Store", "*.egg-info",
-)  # fmt: skip
 MAX_BYTES = 100 * 1000 * 1000
 _GIT_SECONDS = 3.0
 _PACKAGE = "smkit"
@@ -47,8 +44,10 @@ class StagedCode:
         entry_point: Path of the script inside the code folder, with `/`.
         files: Path inside the code folder, with `/` -> file, sorted.
         digest: Hex SHA-256 over the sorted paths, the executable bits and the bytes.
-        git_commit: Commit of the checkout that the code comes from, or None.
-        git_dirty: Whether the code differs from that commit, or None.
+        git_commit: Commit of the checkout that the script comes from, or None.
+        git_dirty: Whether the code differs from that commit; None where git cannot say, as of a dependency that lies
+            elsewhere.
+        dependencies: The files and folders that were put beside the code.
     """
 
     entry_point: str
@@ -56,6 +55,7 @@ class StagedCode:
     digest: str
     git_commit: str | None
     git_dirty: bool | None
+    dependencies: tuple[Path, ...] = ()
 
     @property
     def size(self) -> int:
@@ -92,6 +92,7 @@ class StagedCode:
             "bytes": self.size,
             "git_commit": self.git_commit,
             "git_dirty": self.git_dirty,
+            "dependencies": [str(path) for path in self.dependencies],
         }
 
 
@@ -103,30 +104,64 @@ def stage(spec: JobSpec, *, max_bytes: int = MAX_BYTES) -> StagedCode:
         max_bytes: Most bytes that the code may have in all.
 
     Raises:
-        ConfigError: The entry point or `source_dir` is not there, the code is too large, links lead out of it, or it
-            holds an `smkit` of its own.
+        ConfigError: The entry point, `source_dir` or a dependency is not there, is left out by a rule, or cannot be
+            read; two of them have one name; the code is too large, links lead out of it, or it holds an `smkit` of its
+            own.
         JobError: The script does not compile.
     """
     folder, entry_point = _locate(spec)
-    if spec.source_dir is None:
-        found = {entry_point: folder / entry_point}
-    else:
-        found = dict(_scan(folder))
-        if entry_point not in found:
-            raise ConfigError(
-                f"entry_point {spec.entry_point!r} is left out of the code: {', '.join(EXCLUDED)} never travel"
-            )
-    _check_own_names(folder, found)
-    _check_size(found, max_bytes)
-    files = {path: _read(source) for path, source in found.items()}
+    try:
+        found = _gather(spec, folder, entry_point)
+        _check_own_names(found)
+        _check_size(found, max_bytes)
+        files = {path: _read(source) for path, source in found.items()}
+    except OSError as error:
+        raise ConfigError(f"cannot read the code: {error.filename}: {error.strerror}") from error
     _check_syntax(folder / entry_point, entry_point, files[entry_point].data)
     # The toolkit runs `chmod 777` on a shell script, whatever its mode was.
     if entry_point.endswith(".sh"):
         files[entry_point] = files[entry_point]._replace(executable=True)
     files |= _smkit_package()
     files = {path: files[path] for path in sorted(files, key=os.fsencode)}
-    commit, dirty = _git_state(folder, "." if spec.source_dir is not None else entry_point)
-    return StagedCode(entry_point, files, _digest(files), commit, dirty)
+    own = "." if spec.source_dir is not None else entry_point
+    commit, dirty = _git_state(folder, [own, *map(str, spec.dependencies)])
+    return StagedCode(entry_point, files, _digest(files), commit, dirty, spec.dependencies)
+
+
+def _gather(spec: JobSpec, folder: Path, entry_point: str) -> dict[str, Path]:
+    """Return path in the code -> file, of `source_dir` or the script alone, and of the dependencies."""
+    if spec.source_dir is None:
+        found = {entry_point: folder / entry_point}
+    else:
+        code = scan(folder, "source_dir")
+        if entry_point not in code.files:
+            raise ConfigError(f"entry_point {spec.entry_point!r} is left out of the code by {code.why(entry_point)}")
+        found = dict(code.files)
+    owners = {path.partition("/")[0]: str(folder / path.partition("/")[0]) for path in found}
+    for dependency in spec.dependencies:
+        name = dependency.name
+        if name in owners:
+            raise ConfigError(
+                f"dependency {str(dependency)!r} goes to {name!r} in the code, where {owners[name]} lies already: a "
+                "dependency lies beside the script under its own name; rename one of the two"
+            )
+        owners[name] = str(dependency)
+        found |= _files_of_dependency(dependency)
+    return found
+
+
+def _files_of_dependency(dependency: Path) -> dict[str, Path]:
+    check_travels(dependency.name, f"dependency {str(dependency)!r}")
+    if dependency.is_file():
+        return {dependency.name: dependency}
+    if not dependency.is_dir():
+        what = "is neither a file nor a folder" if dependency.exists() else "does not exist"
+        names = [path.name for path in dependency.parent.glob("*")] if dependency.parent.is_dir() else []
+        raise ConfigError(f"dependency {str(dependency)!r} {what}{did_you_mean(dependency.name, names)}")
+    content = scan(dependency, f"dependency {str(dependency)!r}")
+    if not content.files:
+        raise ConfigError(f"dependency {str(dependency)!r} holds no file that travels: leave it out")
+    return {f"{dependency.name}/{path}": source for path, source in content.files.items()}
 
 
 def _locate(spec: JobSpec) -> tuple[Path, str]:
@@ -168,45 +203,12 @@ def _near(script: Path) -> str:
     return did_you_mean(script.name, names)
 
 
-def _scan(root: Path) -> list[tuple[str, Path]]:
-    """List path inside the folder -> file, without what never travels; links are followed inside the folder."""
-    real_root = root.resolve()
-    found: list[tuple[str, Path]] = []
-
-    def walk(folder: Path, prefix: str, ancestors: tuple[Path, ...]) -> None:
-        with os.scandir(folder) as listing:
-            entries = list(listing)
-        for entry in entries:
-            if any(fnmatch.fnmatchcase(entry.name, pattern) for pattern in EXCLUDED):
-                continue
-            path, relative = Path(entry.path), prefix + entry.name
-            real = path.resolve()
-            if entry.is_symlink() and not real.is_relative_to(real_root):
-                raise ConfigError(
-                    f"{relative!r} links to {real}, outside source_dir {str(root)!r}: copy it into source_dir, or pass "
-                    "it as a channel if it is data"
-                )
-            if entry.is_dir():
-                if real in ancestors:
-                    raise ConfigError(f"{relative!r} links to a folder that holds it: remove the link")
-                walk(path, relative + "/", (*ancestors, real))
-            elif entry.is_file():
-                found.append((relative, path))
-            elif entry.is_symlink():
-                raise ConfigError(f"{relative!r} links to {path.readlink()}, which does not exist")
-            else:
-                raise ConfigError(f"{relative!r} is neither a file nor a folder: move it out of source_dir")
-
-    walk(root, "", (real_root,))
-    return found
-
-
-def _check_own_names(folder: Path, found: Mapping[str, Path]) -> None:
-    for path in found:
+def _check_own_names(found: Mapping[str, Path]) -> None:
+    for path, source in found.items():
         if path.partition("/")[0] in {_PACKAGE, f"{_PACKAGE}.py"}:
             raise ConfigError(
                 f"the code holds {path!r}: the name {_PACKAGE!r} is taken by the package that every job brings along; "
-                f"rename it in {folder}"
+                f"rename {source}"
             )
 
 
@@ -218,7 +220,8 @@ def _check_size(found: Mapping[str, Path], max_bytes: int) -> None:
         listed = "\n".join(f"  {sizes[path] / 1e6:10.1f} MB  {path}" for path in largest)
         raise ConfigError(
             f"the code is {total / 1e6:.1f} MB; at most {max_bytes / 1e6:.1f} MB travel with a job. "
-            f"The largest files:\n{listed}\nPass data as a channel (`inputs`), and keep it out of source_dir"
+            f"The largest files:\n{listed}\nPass data as a channel (`inputs`), and keep it out of source_dir, or list "
+            f"it in {FILE} there"
         )
 
 
@@ -265,12 +268,12 @@ def _digest(files: Mapping[str, StagedFile]) -> str:
     return digest.hexdigest()
 
 
-def _git_state(folder: Path, path: str) -> tuple[str | None, bool | None]:
-    """Return the commit and whether `path` differs from it; None where git cannot or must not say."""
+def _git_state(folder: Path, paths: Sequence[str]) -> tuple[str | None, bool | None]:
+    """Return the commit and whether the paths differ from it; None where git cannot or must not say."""
     commit = _git(folder, "rev-parse", "--verify", "HEAD")
     if commit is None:
         return None, None
-    changes = _git(folder, "status", "--porcelain", "--", path)
+    changes = _git(folder, "--literal-pathspecs", "status", "--porcelain", "--", *paths)
     return commit.strip(), None if changes is None else bool(changes.strip())
 
 

@@ -7,7 +7,11 @@ The submitter starts it in a new session, so that the job outlives the notebook 
 * `JOB_FOLDER/run.json` is the job's record. The submitter writes it before the start; afterwards only this process
   does, always whole: temporary file, fsync, rename. Its `request` says what to run:
   `python` (interpreter), `command` (list), `environment` (variables over this process's own), `base` (the folder that
-  stands for /opt/ml), `install` (pip's arguments, or null), `timeout` (seconds, or null), `metric_definitions`.
+  stands for /opt/ml), `install` (pip's arguments, or null), `timeout` (seconds, or null), `metric_definitions`. And, if
+  they are there: `layer` (the `site-packages` of `python`, which is the job's own virtual environment, so that pip may
+  change it; else pip installs into a folder beside), `search_path` (folders that come first in PATH), `mounted_at`
+  (where the job's processes find `base` too), `notice_bytes` (the log starts with so many that the script did not
+  write).
 * `LOCK_FD` is an open `JOB_FOLDER/lock`, already locked with flock. The lock lives as long as this process: a record
   that is not final beside a free lock means that this process was killed. The file holds this process's id.
 * One byte on stdin says that the submitter is done. Its end without that byte means that the submitter gave up or died:
@@ -21,7 +25,8 @@ The submitter starts it in a new session, so that the job outlives the notebook 
   `secondary_status`, `reason`, `exit_code`, `metrics`, `resolved_hyperparameters`, `model`, `packages`, `warnings`,
   `started`, `ended`.
 
-Deleted in the end: the copies of the inputs and what pip installed; of a completed job also what is in the archives.
+Deleted in the end: the copies of the inputs, the environment and what pip installed; of a completed job also what is in
+the archives.
 """
 
 from __future__ import annotations
@@ -106,8 +111,9 @@ def now() -> str:
 class Children:
     """Starts the job's processes, waits for them, and leaves none behind."""
 
-    def __init__(self, timeout: float | None) -> None:
+    def __init__(self, timeout: float | None, through: tuple[str, ...] = ()) -> None:
         self.stop_requested = False
+        self._through = through
         self._deadline = None if timeout is None else time.monotonic() + timeout
         self._timeout = timeout
         self._wakeup, write_end = os.pipe()
@@ -132,20 +138,25 @@ class Children:
             Outcome: It could not start, was stopped, or ran too long.
         """
         self._raise_if_over()
+        report, report_end = os.pipe()
         try:
             with log.open("ab") as output:
                 process = subprocess.Popen(
-                    command,
+                    [*self._through, str(report_end), *command] if self._through else command,
                     cwd=cwd,
                     env=environment,
                     stdin=subprocess.DEVNULL,
                     stdout=output,
                     stderr=subprocess.STDOUT,
                     start_new_session=True,
+                    pass_fds=(report_end,) if self._through else (),
                     preexec_fn=self._die_with_parent if self._prctl else None,  # noqa: PLW1509 - no threads here
                 )
         except OSError as error:
+            os.close(report)
             raise failed(f"cannot start {command[0]}: {error}") from None
+        finally:
+            os.close(report_end)
         interrupted: Outcome | None = None
         kill_at = math.inf
         # Popen.wait would not see the children that this process inherits.
@@ -160,9 +171,13 @@ class Children:
             self._sleep_until(min(kill_at, math.inf if interrupted or self._deadline is None else self._deadline))
         process.returncode = exit_code
         self._kill_rest(process.pid)
+        with os.fdopen(report, "rb") as reported:
+            problem = reported.read().decode("utf-8", "replace")
         if interrupted is not None:
             interrupted.exit_code = exit_code
             raise interrupted
+        if problem:
+            raise failed(f"cannot start {command[0]} with the job's folder mounted: {problem}")
         return exit_code
 
     def _over(self) -> Outcome | None:
@@ -300,13 +315,34 @@ def _add_folder(tar: tarfile.TarFile, folder: Path, prefix: str, root: Path, anc
             raise failed(f"{name!r} in {root} is neither a file nor a folder")
 
 
+def move_links(folder: Path, before: str, now_at: str) -> None:
+    """Let the links in a folder that lead to where it was mounted lead to where it is.
+
+    Args:
+        folder: The folder; below it every link is looked at, none is followed.
+        before: Where the job's folder was mounted.
+        now_at: Where it is.
+    """
+    for parent, folders, files in os.walk(folder):
+        for name in (*folders, *files):
+            link = Path(parent, name)
+            if not link.is_symlink():
+                continue
+            leads_to = os.path.normpath(os.readlink(link))  # noqa: PTH115 - normpath must see the text as it is
+            if leads_to == before or leads_to.startswith(f"{before}/"):
+                link.unlink()
+                link.symlink_to(now_at + leads_to[len(before) :])
+
+
 def holds_file(folder: Path) -> bool:
     """Tell whether there is a file anywhere under a folder."""
     return any(files for _, _, files in os.walk(folder))
 
 
-def collect_metrics(log: Path, definitions: dict[str, str], model: Path) -> dict[str, float | str]:
+def collect_metrics(log: Path, definitions: dict[str, str], model: Path, *, start: int = 0) -> dict[str, float | str]:
     """Read the metrics; of one name the last value wins, in this order.
+
+    The first `start` bytes of the log are not the script's.
 
     1. Lines `smkit metric <name>=<value>` of the log. 2. `metric_definitions`, on each line of the log.
     3. Numbers in `metrics.json` in the model folder, which hold every digit.
@@ -314,6 +350,7 @@ def collect_metrics(log: Path, definitions: dict[str, str], model: Path) -> dict
     JSON has no word for NaN and the infinities: they are kept as text.
     """
     with log.open(encoding="utf-8", errors="replace", newline="\n") as lines:
+        lines.seek(start)
         metrics = metrics_of_lines(lines, definitions)
     path = model / "metrics.json"
     if path.is_file():
@@ -392,9 +429,10 @@ class Job:
         self.record = Record(folder / "run.json")
         self.request: dict[str, Any] = self.record.values["request"]
         self.base = Path(self.request["base"])
-        self.layer = folder / "site-packages"
+        self.layer = Path(self.request.get("layer") or folder / "site-packages")
+        self.mounted_at: str | None = self.request.get("mounted_at")
         self.log = folder / "job.log"
-        self.children = Children(self.request["timeout"])
+        self.children = Children(self.request["timeout"], self._mounter())
         self.warnings: list[str] = []
 
     def run(self) -> None:
@@ -425,20 +463,17 @@ class Job:
 
     def _train(self) -> None:
         code = self.base / "code"
-        environment = dict(os.environ)
+        search_path = [*self.request.get("search_path", ()), os.environ.get("PATH", os.defpath)]
+        environment = {**os.environ, "PATH": os.pathsep.join(search_path)}
         paths = [str(code)]
         if self.request["install"] is not None:
             self.record.update(secondary_status="Starting")
-            self.layer.mkdir()
-            command = [self.request["python"], "-m", "pip", "install", "--disable-pip-version-check", "--no-input"]
-            command += ["--target", str(self.layer), *self.request["install"]]
-            exit_code = self.children.run(command, code, environment, self.log, self._stopping)
-            if exit_code:
-                raise failed(
-                    f"pip could not install the requirements (exit code {exit_code}); its output is in the log"
-                )
-            paths.append(str(self.layer))
-            self.record.update(packages=self.record.values["packages"] | installed_packages(self.layer))
+            self._install(code, environment)
+            if not self._has_own_environment:
+                paths.append(str(self.layer))
+            self.record.update(packages=with_packages(self.record.values["packages"], installed_packages(self.layer)))
+        # The job's own: a caller's is not inherited.
+        paths += filter(None, [environment.get("PYTHONPATH")])
         environment |= self.request["environment"] | {"PYTHONPATH": os.pathsep.join(paths)}
         self.record.update(secondary_status="Training", started=now())
         exit_code = self.children.run(self.request["command"], code, environment, self.log, self._stopping)
@@ -446,8 +481,40 @@ class Job:
         if exit_code:
             raise failed(describe_exit(exit_code), exit_code)
 
+    def _install(self, code: Path, environment: dict[str, str]) -> None:
+        command = [self.request["python"], "-m", "pip", "install"]
+        if not self._has_own_environment:
+            self.layer.mkdir()
+            command += ["--target", str(self.layer)]
+        command += self.request["install"]
+        # The image has no configuration file that could say --user, and nobody is there to answer.
+        pip = {"PIP_DISABLE_PIP_VERSION_CHECK": "1", "PIP_NO_INPUT": "1", "PIP_USER": "0"}
+        exit_code = self.children.run(command, code, environment | pip, self.log, self._stopping)
+        if exit_code:
+            kind = "InstallModuleError" if "." in self.request["install"] else "InstallRequirementsError"
+            what = " ".join(["python", *command[1:]])
+            raise failed(
+                f"{kind}: pip could not install the requirements (exit code {exit_code}): {what}; its output is in "
+                "the log",
+                exit_code,
+            )
+
+    @property
+    def _has_own_environment(self) -> bool:
+        return self.request.get("layer") is not None
+
+    def _mounter(self) -> tuple[str, ...]:
+        """Return the command before each of the job's, without its last argument; empty where nothing is mounted."""
+        if self.mounted_at is None:
+            return ()
+        script = Path(__file__).with_name("opt_ml.py")
+        return (sys.executable, "-I", "-S", str(script), str(self.base), self.mounted_at)
+
     def _finish(self) -> dict[str, Any]:
         model, output = self.base / "model", self.base / "output" / "data"
+        if self.mounted_at is not None:
+            for folder in (model, output):
+                move_links(folder, self.mounted_at, str(self.base))
         if not holds_file(model):
             raise failed(
                 "the script exited with code 0, but saved no model. It must write one into the folder that "
@@ -476,7 +543,8 @@ class Job:
         signal.signal(signal.SIGALRM, too_long)
         signal.alarm(_METRIC_SECONDS)
         try:
-            return collect_metrics(self.log, self.request["metric_definitions"], self.base / "model")
+            definitions, start = self.request["metric_definitions"], self.request.get("notice_bytes", 0)
+            return collect_metrics(self.log, definitions, self.base / "model", start=start)
         except OSError as error:
             self.warnings.append(f"no metrics: {error}")
             return {}
@@ -491,7 +559,7 @@ class Job:
             return None
 
     def _clean(self, *, completed: bool) -> None:
-        unneeded = [self.base / "input" / "data", self.layer]
+        unneeded = [self.base / "input" / "data", self.folder / "environment", self.folder / "site-packages"]
         if completed:
             unneeded += [self.base / "model", self.base / "output" / "data"]
         for folder in unneeded:
@@ -513,10 +581,20 @@ class Job:
 
 
 def installed_packages(layer: Path) -> dict[str, str]:
-    """Return name -> version of what pip put into a folder."""
+    """Return name -> version of what pip put into a folder; none where it made no such folder."""
     from importlib.metadata import distributions
 
     return {item.metadata["Name"]: item.version for item in distributions(path=[str(layer)])}
+
+
+def with_packages(known: dict[str, str], changed: dict[str, str]) -> dict[str, str]:
+    """Return name -> version with some changed, however the names are spelled."""
+
+    def plain(name: str) -> str:
+        return re.sub(r"[-_.]+", "-", name).lower()
+
+    replaced = set(map(plain, changed))
+    return {name: version for name, version in known.items() if plain(name) not in replaced} | changed
 
 
 def main() -> None:

@@ -295,7 +295,8 @@ class _Walk:
         top = name.partition(".")[0]
         if (near := self._beside(top)) is not None:
             return (
-                f"{near} lies beside the script, but the script travels alone: pass source_dir={str(self._sources)!r}"
+                f"{near.name} lies beside the script, but the script travels alone: pass "
+                f"source_dir={str(near.parent)!r}, or dependencies=[{str(near)!r}]"
             )
         if _distribution(name, item) is None:
             names = {*self._environment.image.stdlib, *self._environment.modules, *self._modules.tops()}
@@ -314,11 +315,11 @@ class _Walk:
             return f"add {line} to requirements.txt"
         return f"add {line} to a requirements.txt beside the script, and pass that folder as source_dir"
 
-    def _beside(self, top: str) -> str | None:
+    def _beside(self, top: str) -> Path | None:
         if self._sources is None:
             return None
         candidates = (self._sources / f"{top}.py", self._sources / top)
-        return next((path.name for path in candidates if path.is_file() or any(path.glob("*.py"))), None)
+        return next((path for path in candidates if path.is_file() or any(path.glob("*.py"))), None)
 
 
 def _unreadable(

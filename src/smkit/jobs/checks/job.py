@@ -9,6 +9,7 @@ from smkit.environment import package_version
 from smkit.errors import ConfigError
 from smkit.jobs.checks.code import check_code
 from smkit.jobs.checks.environment import Environment
+from smkit.jobs.checks.hyperparameters import check_hyperparameters
 from smkit.jobs.checks.inputs import check_here, not_asked, remote_checks
 from smkit.jobs.checks.options import check_options, check_request
 from smkit.jobs.checks.report import CheckReport, Finding, merge, problem, unknown, warning
@@ -46,7 +47,7 @@ def check_job(
     """
     remote = (backend or settings.backend) == "sagemaker"
     requirements = read_requirements(code.files, here=not remote)
-    found = _check_in_image(spec, code, requirements, here=not remote)
+    found = [*check_hyperparameters(spec, code), *_check_in_image(spec, code, requirements, here=not remote)]
     if not remote:
         parts = [found, check_here(spec), not_asked(spec)]
         return merge(spec.name, parts)

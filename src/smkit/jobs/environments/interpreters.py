@@ -1,0 +1,142 @@
+"""Finds a Python of a given version: this one, uv's, pyenv's, or one on PATH.
+
+Every candidate is run before it is believed: pyenv puts a `python3.9` on PATH that only says that there is no 3.9.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import shutil
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from smkit.errors import ParityEnvironmentError
+from smkit.jobs.environments.uv import find_uv, quiet_variables
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from smkit.jobs.containers import Python
+
+_SECONDS = 30
+# Of a virtual environment the Python below it, which stays when the virtual environment is deleted.
+_PROBE = (
+    "import json, platform, sys\n"
+    "print(json.dumps([platform.python_implementation(), platform.python_version(), "
+    "getattr(sys, '_base_executable', '') or sys.executable]))"
+)
+
+
+@dataclass(frozen=True)
+class Interpreter:
+    """A Python that was run.
+
+    Args:
+        path: Its file, links resolved.
+        version: Its exact version, such as `3.9.18`.
+    """
+
+    path: Path
+    version: str
+
+
+def find_interpreter(python: Python) -> Interpreter:
+    """Return a CPython of this version.
+
+    Raises:
+        ParityEnvironmentError: There is none; the message says the command that installs one.
+    """
+    found = search_interpreter(python)
+    if found is None:
+        version = f"{python[0]}.{python[1]}"
+        raise ParityEnvironmentError(
+            f"Python {version} is not on this machine (looked at: the Python that runs smkit, uv's, pyenv's, and "
+            f"python{version} on PATH). Install it: {install_command(python)}"
+        )
+    return found
+
+
+def search_interpreter(python: Python) -> Interpreter | None:
+    """Return a CPython of this version; None where there is none."""
+    if sys.version_info[:2] == python and platform.python_implementation() == "CPython":
+        own = Path(getattr(sys, "_base_executable", "") or sys.executable).resolve()
+        if own.is_file():
+            return Interpreter(own, platform.python_version())
+    return next((found for path in _candidates(python) if (found := _run(path, python)) is not None), None)
+
+
+def install_command(python: Python) -> str:
+    """Return the one command that installs a Python of this version, by what is there to install it."""
+    version = f"{python[0]}.{python[1]}"
+    if find_uv() is not None:
+        return f"uv python install {version}"
+    if shutil.which("pyenv") is not None:
+        return f"pyenv install {version}"
+    return f"pip install uv && uv python install {version}"
+
+
+def _candidates(python: Python) -> Iterator[Path]:
+    version = f"{python[0]}.{python[1]}"
+    name = f"python{version}"
+    yield from _of_uv(version)
+    # The newest first: 3.9.18 before 3.9.9; then 3.9-dev.
+    versions = sorted(_pyenv_root().glob(f"versions/{version}[.-]*/bin/{name}"), key=_patch, reverse=True)
+    yield from versions
+    for folder in os.environ.get("PATH", os.defpath).split(os.pathsep):
+        if os.path.isabs(folder):  # noqa: PTH117 - "" means the working folder, which must not decide
+            yield Path(folder) / name
+
+
+def _of_uv(version: str) -> Iterator[Path]:
+    uv = find_uv()
+    if uv is None:
+        return
+    variables = {"UV_PYTHON_PREFERENCE": "only-managed", "UV_PYTHON_DOWNLOADS": "never"}
+    found = subprocess.run(
+        [str(uv.path), "python", "find", "--no-project", f"cpython@{version}"],
+        cwd="/",  # no .python-version of the user's project
+        env=quiet_variables(kept=["UV_PYTHON_INSTALL_DIR"]) | variables,
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=_SECONDS,
+        check=False,
+    )
+    if found.returncode == 0:
+        yield Path(found.stdout.strip())
+
+
+def _pyenv_root() -> Path:
+    # As pyenv itself decides.
+    return Path(os.environ.get("PYENV_ROOT") or os.path.expanduser("~/.pyenv"))  # noqa: PTH111 - never raises
+
+
+def _patch(path: Path) -> tuple[int, ...]:
+    return tuple(int(part) for part in path.parts[-3].split(".") if part.isdecimal())
+
+
+def _run(path: Path, python: Python) -> Interpreter | None:
+    if not os.access(path, os.X_OK):
+        return None
+    try:
+        done = subprocess.run(
+            [str(path), "-I", "-S", "-c", _PROBE],
+            env=quiet_variables(),
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=_SECONDS,
+            check=True,
+        )
+        implementation, version, base = json.loads(done.stdout)
+    except (OSError, ValueError, subprocess.SubprocessError):
+        # A shim without a Python, a Python for another processor, not a Python at all: the next one, then.
+        return None
+    if implementation != "CPython" or tuple(int(part) for part in version.split(".")[:2]) != python:
+        return None
+    return Interpreter(Path(base).resolve(), version)
