@@ -14,6 +14,8 @@ if TYPE_CHECKING:
 
 #: Lines of the log that are searched for a traceback.
 TAIL_LINES = 2000
+#: The log's first line where this machine's Python is not the image's: nothing that the script said.
+HOST_NOTICE = "smkit: this job runs under "
 _SHOWN_LINES = 20
 #: What the training template prints of a wrong hyperparameter, channel or column.
 _SCRIPT_ERROR = re.compile(r"\S+: error:( |$)")
@@ -89,7 +91,7 @@ def find_cause(tail: Sequence[str], traceback: str) -> list[str]:
     errors = [number for number, line in enumerate(tail) if _SCRIPT_ERROR.match(line)]
     if errors and len(tail) - errors[-1] <= _SHOWN_LINES:
         return list(tail[errors[-1] :])
-    return [line for line in tail if line.strip()][-1:]
+    return [line for line in tail if line.strip() and not line.startswith(HOST_NOTICE)][-1:]
 
 
 def find_traceback(lines: Sequence[str], exit_code: int | None) -> str:

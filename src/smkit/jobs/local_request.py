@@ -17,6 +17,7 @@ from smkit.jobs import contract, staging
 from smkit.jobs.container_paths import BASE, find_mentions
 from smkit.jobs.containers import image, known_versions
 from smkit.jobs.environments import HOST, locate, parse_environment
+from smkit.jobs.failure import HOST_NOTICE
 from smkit.jobs.launching import why_no_private_mount
 from smkit.jobs.layers import Layer, interpreter_of, this_interpreter
 
@@ -194,7 +195,7 @@ def host_notice(framework_version: str) -> str:
     if here == there:
         return ""
     return (
-        f"smkit: this job runs under Python {here[0]} and scikit-learn {here[1]}; the image {framework_version} has "
+        f"{HOST_NOTICE}Python {here[0]} and scikit-learn {here[1]}; the image {framework_version} has "
         f"Python {there[0]} and scikit-learn {there[1]}: to run under these, JobRunner(environment="
         f'"{framework_version}")\n'
     )
