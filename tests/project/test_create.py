@@ -63,9 +63,13 @@ def test_files_have_the_mode_of_any_new_file(tmp_path: Path) -> None:
     assert (tmp_path / "tests").stat().st_mode == (tmp_path / "folder").stat().st_mode
 
 
-def test_a_relative_folder_is_one_of_the_working_folder(tmp_path: Path) -> None:
-    assert create().folder == create(".").folder == tmp_path
-    assert create("..").folder.resolve() == tmp_path.parent
+def test_a_relative_folder_is_one_of_the_working_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    inner = tmp_path / "outer" / "inner"
+    inner.mkdir(parents=True)
+    monkeypatch.chdir(inner)
+    assert create().folder == create(".").folder == inner
+    # Not above the test's own folder: settings there would be those of every test beside it.
+    assert create("..").folder.resolve() == inner.parent
 
 
 @pytest.mark.parametrize("source", ["files", "s3", "postgres"])
@@ -355,9 +359,15 @@ def refuse(target: Path) -> None:
     raise PermissionError(errno.EPERM, os.strerror(errno.EPERM))
 
 
-def test_a_file_system_without_hard_links_will_do(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("code", [errno.EPERM, errno.EOPNOTSUPP, errno.EXDEV], ids=errno.errorcode.get)
+def test_where_hard_links_cannot_be_made_files_are_copied(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, code: int
+) -> None:
+    def no_link(temporary: Path, target: Path) -> None:
+        raise OSError(code, os.strerror(code))
+
     create(tmp_path / "linked" / "houses")
-    monkeypatch.setattr(os, "link", lambda temporary, target: refuse(target))
+    monkeypatch.setattr(os, "link", no_link)
     assert create(tmp_path / "copied" / "houses").written == FILES
     assert tree(tmp_path / "copied") == tree(tmp_path / "linked")
 
