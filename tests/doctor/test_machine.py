@@ -136,7 +136,11 @@ def test_a_disk_that_is_nearly_full(
 def test_a_user_without_a_home(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("HOME", raising=False)
     monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
-    monkeypatch.setattr("os.path.expanduser", lambda path: path)
+
+    def homeless() -> Path:
+        raise RuntimeError("Could not determine home directory.")
+
+    monkeypatch.setattr("pathlib.Path.home", homeless)
     result = smkit.doctor(smkit.Settings(root="/"), checks=["disk"], write=False)["disk"]
     assert result.outcome == "problem"
     assert "XDG_CACHE_HOME" in result.fix
