@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import os
 import subprocess
 import sys
@@ -160,16 +161,23 @@ def test_pips_files_are_read_as_pip_reads_them(
     if given:
         path = write(home / given, "[global]\nindex-url = https://given/simple\n")
         monkeypatch.setenv("PIP_CONFIG_FILE", str(path))
-    done = subprocess.run(
-        [sys.executable, "-m", "pip", "config", "get", f"global.{option}"],
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=120,
-    )
-    if "No module named pip" in done.stderr:
+    assert pip_options()[option] == configured_for_pip(f"global.{option}")
+
+
+def configured_for_pip(name: str) -> str:
+    """What this Python's pip itself says of an option."""
+    command = [sys.executable, "-m", "pip", "config"]
+    got = subprocess.run([*command, "get", name], capture_output=True, text=True, check=False, timeout=120)
+    if "No module named pip" in got.stderr:
         pytest.skip("this Python has no pip to compare with")
-    assert pip_options()[option] == done.stdout.strip()
+    if got.returncode == 0:
+        return got.stdout.strip()
+    # `get` of pip 23.0 does not see PIP_CONFIG_FILE, `list` does. Not always `list`: that of a later pip shows what
+    # each file says, and not in the order in which they win.
+    listed = subprocess.check_output([*command, "list"], text=True, timeout=120)
+    values = [line.partition("=")[2] for line in listed.splitlines() if line.startswith(f"{name}=")]
+    assert len(values) == 1, listed
+    return str(ast.literal_eval(values[0]))
 
 
 def test_a_broken_file_of_pip_does_not_keep_uv_from_working(home: Path) -> None:
