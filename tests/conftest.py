@@ -9,6 +9,9 @@ from typing import TYPE_CHECKING
 import hypothesis
 import pytest
 
+from smkit.jobs.containers import image, known_versions
+from smkit.jobs.environments import install_command, search_interpreter
+
 if TYPE_CHECKING:
     from pathlib import Path
 
@@ -26,6 +29,21 @@ def pytest_configure(config: pytest.Config) -> None:
         # A shell starts what it puts in the background with SIGINT ignored, and every child would inherit that:
         # what is tested with Ctrl-C would never feel it.
         signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+def pytest_report_header() -> list[str]:
+    """Say under which of the images' Pythons the tests run, and which are not on this machine."""
+    found, missing = [], []
+    for python in sorted({image(version).python for version in known_versions()}):
+        interpreter = search_interpreter(python)
+        if interpreter is None:
+            missing.append(f"{python[0]}.{python[1]} ({install_command(python)})")
+        else:
+            found.append(interpreter.version)
+    lines = [f"Pythons of the images: {', '.join(found) or 'none'}"]
+    if missing:
+        lines.append(f"not found, so their tests are skipped: Python {', '.join(missing)}")
+    return lines
 
 
 @pytest.fixture(autouse=True)
