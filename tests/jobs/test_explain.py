@@ -129,6 +129,16 @@ def test_what_the_service_says(reason: str, cause: str, fix: str) -> None:
         ("ModuleNotFoundError: No module named 'yaml'", "missing-module", "the line 'pyyaml' to requirements.txt"),
         ("ModuleNotFoundError: No module named 'helpers'", "missing-module", "source_dir"),
         ("ModuleNotFoundError: No module named 'smkit.jobs'", "missing-module", "smkit.entrypoint only"),
+        (
+            "ImportError: cannot import name 'Trainer' from 'smkit.entrypoint' (/opt/ml/code/smkit/entrypoint/x.py)",
+            "missing-module",
+            "a copy from the smkit which submitted the job",
+        ),
+        (
+            "ImportError: cannot import name 'JobRunner' from 'smkit' (/opt/ml/code/smkit/__init__.py)",
+            "missing-module",
+            "smkit.entrypoint only",
+        ),
         ("ModuleNotFoundError: No module named 'sklearn.ensemble._forest2'", "missing-module", "scikit-learn"),
         (
             "ImportError: cannot import name 'root_mean_squared_error' from 'sklearn.metrics' (/x/__init__.py)",

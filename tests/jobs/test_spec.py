@@ -126,6 +126,10 @@ def test_a_spec_is_frozen_to_the_depth() -> None:
         ({"metric_definitions": {"m": "a(b)(c)"}}, "has 2 groups"),
         ({"environment": {"A-B": "x"}}, "not the name of an environment variable"),
         ({"environment": {"A": 1}}, "is not text"),
+        ({"environment": {"SAGEMAKER_PROGRAM": "x.py"}}, "belongs to the training container.*entry_point"),
+        ({"environment": {"SAGEMAKER_SUBMIT_DIRECTORY": "s3://b/x"}}, "source_dir"),
+        ({"environment": {"SAGEMAKER_BASE_DIR": "/data"}}, "/opt/ml"),
+        ({"environment": {"TRAINING_JOB_NAME": "x"}}, "pass job_name"),
     ],
 )
 def test_wrong_values_are_refused(values: dict[str, Any], message: str) -> None:

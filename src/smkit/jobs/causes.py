@@ -65,6 +65,11 @@ _NETWORK = (
     "network ACLs allow outbound HTTPS"
 )
 _CAPACITY = "try again later, or choose another instance_type or region; for spot, a longer max_wait or spot=False"
+#: What travels with the code is a copy of the submitter's.
+SMKIT_IN_CONTAINER = (
+    "import from smkit.entrypoint only: nothing else of smkit is in the container, and that is a copy from the smkit "
+    "which submitted the job. Correct the name, or submit with a smkit that has it"
+)
 
 #: What SageMaker says as the reason.
 REASONS = (
@@ -206,8 +211,14 @@ EXCEPTIONS = (
         "",
     ),
     _rule(
+        "missing-module",
+        r"cannot import name '(?P<name>\w+)' from (?:partially initialized module )?'(?P<module>smkit[\w.]*)'",
+        "{module} in the container has no {name!r}",
+        SMKIT_IN_CONTAINER,
+    ),
+    _rule(
         "version-mismatch",
-        r"cannot import name '(?P<name>\w+)' from '(?P<module>[\w.]+)'|"
+        r"cannot import name '(?P<name>\w+)' from '(?!smkit\b)(?P<module>[\w.]+)'|"
         r"module '(?P<owner>(?:sklearn|numpy|pandas|scipy)[\w.]*)' has no attribute '(?P<attribute>\w+)'",
         "a package of the container has another version than the script was written for",
         "compare the versions of the image with yours (smkit's check names them); choose the framework_version that "

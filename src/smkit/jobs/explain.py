@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from smkit.errors import ConfigError
-from smkit.jobs.causes import EXCEPTIONS, LOG, PIP, PIP_FAILED, REASONS, Cause
+from smkit.jobs.causes import EXCEPTIONS, LOG, PIP, PIP_FAILED, REASONS, SMKIT_IN_CONTAINER, Cause
 from smkit.jobs.containers import distribution_of, image
 from smkit.jobs.failure import find_cause, find_traceback, split_toolkits_report
 
@@ -195,7 +195,7 @@ def _match(rules: Iterable[Rule], text: str, *, said: str = "") -> _Verdict | No
 def _how_to_get(module: str, version: str | None) -> str:
     top = module.partition(".")[0]
     if top == "smkit":
-        return "import from smkit.entrypoint only: nothing else of smkit is in the container"
+        return SMKIT_IN_CONTAINER
     if version is not None:
         try:
             if top in image(version).stdlib:

@@ -29,6 +29,18 @@ _SCRIPT_SUFFIXES = (".py", ".sh")
 _OWN_HYPERPARAMETERS = 5
 #: Linux lets one variable have 128 KiB (MAX_ARG_STRLEN); SM_TRAINING_ENV holds all hyperparameters and some KiB more.
 _MAX_TOTAL_LENGTH = 120_000
+#: What the toolkit reads to know what to run, or sets itself (sagemaker_training.params) -> what to write instead.
+_OWNED_VARIABLES = {
+    "SAGEMAKER_PROGRAM": "pass the script as entry_point",
+    "SAGEMAKER_SUBMIT_DIRECTORY": "pass the folder of the code as source_dir",
+    "SAGEMAKER_TRAINING_MODULE": "leave it out: the image knows how to start a script",
+    "SAGEMAKER_BASE_DIR": "leave it out: the container's folder is /opt/ml, and SM_MODEL_DIR names what is in it",
+    "SAGEMAKER_JOB_NAME": "pass job_name",
+    "SAGEMAKER_REGION": "set region in the settings",
+    "TRAINING_JOB_NAME": "pass job_name",
+    "TRAINING_JOB_ARN": "leave it out: SageMaker sets it",
+    "CURRENT_HOST": "leave it out: the container sets it",
+}
 #: Far below what Python's own JSON reader follows, in the container too.
 _MAX_DEPTH = 100
 #: MaxRuntimeInSeconds where none is given.
@@ -279,6 +291,11 @@ def _check_environment(variables: Mapping[str, str]) -> Mapping[str, str]:
     for name, value in variables.items():
         if not isinstance(name, str) or not _VARIABLE.fullmatch(name):
             raise ConfigError(f"{name!r} is not the name of an environment variable: letters, digits and '_'")
+        if name in _OWNED_VARIABLES:
+            raise ConfigError(
+                f"environment variable {name!r} belongs to the training container, and another value would start "
+                f"something else or nothing: {_OWNED_VARIABLES[name]}"
+            )
         if not isinstance(value, str) or not _is_text(value):
             raise ConfigError(f"environment variable {name!r} is not text (its value is not shown): pass a str")
     return MappingProxyType(dict(variables))

@@ -6,12 +6,14 @@ import base64
 import http.server
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
 import sys
 import threading
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -253,8 +255,8 @@ def test_a_package_that_is_only_a_source_is_refused_at_once(tiny: Environment) -
     environment = Environment(tiny.name, contents, tiny.root)
     with pytest.raises(
         ParityEnvironmentError,
-        # The words are pip's, and differ between its versions.
-        match=r"(?s)could not be built.*tiny==4\.0",
+        # In between pip's words, which differ between its versions.
+        match=r"(?s)could not be built.*tiny==4\.0.*no ready-made package of this version for Python 3\.\d+ on \w+ \w+",
     ):
         ensure_built(environment, progress=False)
     assert content(tiny.root) == []
@@ -333,9 +335,32 @@ def test_where_the_disk_is_full_nothing_is_left(tiny: Environment, uv: Path) -> 
         [sys.executable, "-c", limited, json.dumps(what)], capture_output=True, text=True, timeout=60, check=False
     )
     assert done.returncode == 1
-    assert "could not be built" in done.stderr
+    assert re.search(r"could not be built: uv \S+ was killed by SIGXFSZ \(it wrote a file larger", done.stderr)
     assert content(tiny.root) == []
     assert not environment.is_built
+
+
+@pytest.mark.usefixtures("without_uv")
+def test_what_keeps_pip_from_being_installed_is_told(tiny: Environment, tmp_path: Path) -> None:
+    """The standard library's venv says only that it failed; on a full disk that is no help."""
+    reason = "OSError: [Errno 28] No space left on device"
+    real = shutil.which(sys.executable)
+    wrapper = tmp_path / "python-on-a-full-disk"
+    wrapper.write_text(
+        f"""#!/bin/sh
+        case "$*" in
+        *"venv"*) mkdir -p "$4/bin"; cp "$0" "$4/bin/python"
+            echo "Error: Command '['$4/bin/python', '-m', 'ensurepip', '--upgrade']' returned non-zero exit status 1."
+            exit 1;;
+        *"ensurepip"*) echo "{reason}"; exit 1;;
+        *) exec {real} "$@";;
+        esac
+        """
+    )
+    wrapper.chmod(0o755)
+    with pytest.raises(ParityEnvironmentError, match=re.escape(reason)):
+        ensure_built(replace(tiny, base=wrapper), progress=False)
+    assert content(tiny.root) == []
 
 
 def test_a_record_that_cannot_be_written_is_no_environment(

@@ -37,7 +37,11 @@ if TYPE_CHECKING:
     from pydantic import SecretStr
 
 _VERSION_SECONDS = 60
-_NO_WHEELS = re.compile(r"no usable wheels|no wheels with a matching|no matching distribution", re.IGNORECASE)
+#: The last is pip's: the pins of an image fit together, so what "conflicts" is a pin with what the index has.
+_NO_WHEELS = re.compile(
+    r"no usable wheels|no wheels with a matching|there is no version of|no matching distribution|ResolutionImpossible",
+    re.IGNORECASE,
+)
 
 
 def ensure_built(

@@ -28,6 +28,13 @@ if TYPE_CHECKING:
 #: Lines of the installer's output that an error shows.
 _TAIL = 25
 _CONSTRAINTS = "smkit-pins.txt"
+_ENSUREPIP_FAILED = re.compile(r"'ensurepip'.* returned non-zero exit status")
+#: What these signals mean to somebody who did not send them.
+_SIGNALS = {
+    signal.SIGXFSZ: "it wrote a file larger than is allowed, see `ulimit -f`",
+    signal.SIGXCPU: "it took more CPU time than is allowed, see `ulimit -t`",
+    signal.SIGKILL: "by somebody, or by Linux where memory runs out",
+}
 
 
 @dataclass(frozen=True)
@@ -60,7 +67,14 @@ class Installer:
             OSError: The folder cannot be written to.
         """
         say(f"making a virtual environment of {base}")
-        self._run(self._venv(base, folder), lock, say)
+        try:
+            self._run(self._venv(base, folder), lock, say)
+        except ParityEnvironmentError as error:
+            if not _ENSUREPIP_FAILED.search(str(error)):
+                raise
+            # venv does not show what ensurepip said, such as that the disk is full: ensurepip itself does.
+            python = str(folder / "bin" / "python")
+            self._run([python, "-I", "-m", "ensurepip", "--upgrade", "--default-pip"], lock, say)
         constraints = folder / _CONSTRAINTS
         constraints.write_text(contents.constraints, encoding="utf-8")
         # What has to be compiled is compiled with the setuptools of the image, which once did so: a later one need not.
@@ -116,7 +130,7 @@ class Installer:
                 _kill(process)
                 raise
         if process.returncode != 0:
-            raise ParityEnvironmentError(f"{self.name} failed (exit code {process.returncode}):\n{_essence(lines)}")
+            raise ParityEnvironmentError(f"{self.name} {_ending(process.returncode)}:\n{_essence(lines)}")
 
 
 def choose_installer(index_url: str | None = None) -> Installer:
@@ -136,6 +150,19 @@ def _kill(process: subprocess.Popen[str]) -> None:
     with contextlib.suppress(ProcessLookupError, PermissionError):
         os.killpg(process.pid, signal.SIGKILL)
     process.wait()
+
+
+def _ending(returncode: int) -> str:
+    """Say how an installer that failed ended: one that a signal ended says nothing itself."""
+    if returncode > 0:
+        return f"failed (exit code {returncode})"
+    try:
+        number = signal.Signals(-returncode)
+    except ValueError:
+        # One of Linux's real-time signals, which have no names.
+        return f"was killed by signal {-returncode}"
+    meaning = _SIGNALS.get(number)
+    return f"was killed by {number.name} ({meaning})" if meaning else f"was killed by {number.name}"
 
 
 def _essence(lines: Sequence[str]) -> str:
