@@ -19,6 +19,8 @@ pytest_plugins = ["tests.fixtures_postgres", "tests.fixtures_s3", "tests.service
 
 # No deadline: a busy machine is no bug. No database: the checkout may be read-only, and a failure prints its seed.
 hypothesis.settings.register_profile("smkit", deadline=None, database=None, print_blob=True)
+# `--hypothesis-profile brief`: where the whole suite has run under another Python.
+hypothesis.settings.register_profile("brief", hypothesis.settings.get_profile("smkit"), max_examples=25)
 hypothesis.settings.load_profile("smkit")
 
 

@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
     from smkit.jobs import TrainingJob
 
+pytestmark = pytest.mark.slow
+
 IMAGE = "0.23-1"
 TRAINED = r"trained with Python 3\.7\.\d+, here {} and scikit-learn 0\.23\.2, here {}: .*; install the versions".format(
     platform.python_version().replace(".", r"\."), (package_version("scikit-learn") or "").replace(".", r"\.")

@@ -21,6 +21,9 @@ from tests.conformance.report import REPORT, report_of
 if TYPE_CHECKING:
     from pathlib import Path
 
+# The Python that is compared is the image's: once is enough.
+pytestmark = pytest.mark.slow
+
 #: A run costs a tenth of a second: few examples, the same in every run of the suite, and not hundreds more to find the
 #: smallest that fails.
 settings = hypothesis.settings(

@@ -26,6 +26,9 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
+# Both sides run under the image's Python: once is enough.
+pytestmark = pytest.mark.slow
+
 REGION, INSTANCE = "cn-north-1", "ml.m5.large"
 OWN_LIBRARIES = "/own/lib:relative/lib"
 

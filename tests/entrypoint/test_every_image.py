@@ -21,6 +21,9 @@ from smkit.jobs.containers import known_versions
 from tests.entrypoint.conftest import Project
 from tests.parity import parity_environment
 
+# They run under the images' Pythons: once is enough.
+pytestmark = pytest.mark.slow
+
 SUITE = Path(__file__).with_name("suite_for_images.py")
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -395,6 +395,13 @@ def test_a_package_that_was_installed_into_it_is_noticed_and_undone(tiny: Enviro
     assert not list(tiny.folder.glob("lib/*/site-packages/extra*"))
 
 
+@pytest.fixture
+def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Give up early on an environment that is in use throughout the test."""
+    monkeypatch.setattr("smkit.jobs.environments.locking._BRIEF_SECONDS", 0.2)
+
+
+@pytest.mark.usefixtures("impatient")
 def test_one_that_was_changed_while_a_job_runs_in_it_is_not_touched(tiny: Environment, uv: Path) -> None:
     ensure_built(tiny, progress=False)
     with hold(tiny):
@@ -509,6 +516,7 @@ def test_removing_deletes_all_there_is_of_it(tiny: Environment, uv: Path) -> Non
     assert content(tiny.root) == ["1.2-1-notes"]
 
 
+@pytest.mark.usefixtures("impatient")
 def test_nothing_is_removed_while_a_job_runs_in_it(tiny: Environment, uv: Path) -> None:
     ensure_built(tiny, progress=False)
     other = tiny.root / f"9.9-1-{'0' * 16}"
