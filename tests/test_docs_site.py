@@ -35,6 +35,7 @@ AREAS = {
     "entrypoint": "smkit.entrypoint",
     "infra": "smkit.infra",
     "jobs": "smkit.jobs",
+    "project": "smkit.project",
     "sources": "smkit.sources",
     "testing": "smkit.testing",
 }

@@ -188,7 +188,8 @@ def test_another_python_than_the_images_is_said_in_one_line(runner: JobRunner, s
     (line,) = job.logs()
     assert line == (
         f"smkit: this job runs under Python {python} and scikit-learn {metadata.version('scikit-learn')}; the image "
-        '0.23-1 has Python 3.7 and scikit-learn 0.23.2: to run under these, JobRunner(environment="0.23-1")'
+        '0.23-1 has Python 3.7 and scikit-learn 0.23.2: to run under these, JobRunner(environment="0.23-1") '
+        "or smkit run --environment 0.23-1"
     )
     assert job.metrics == {}
     assert job.lineage()["environment"]["python"].startswith(python)

@@ -197,7 +197,7 @@ def host_notice(framework_version: str) -> str:
     return (
         f"{HOST_NOTICE}Python {here[0]} and scikit-learn {here[1]}; the image {framework_version} has "
         f"Python {there[0]} and scikit-learn {there[1]}: to run under these, JobRunner(environment="
-        f'"{framework_version}")\n'
+        f'"{framework_version}") or smkit run --environment {framework_version}\n'
     )
 
 
