@@ -133,10 +133,12 @@ def test_the_script_sees_its_own_world(jobs: Jobs, monkeypatch: pytest.MonkeyPat
     monkeypatch.setenv("AWS_SESSION_TOKEN", "the-real-one")
     monkeypatch.setenv("SMKIT_BUCKET", "the-real-one")
     monkeypatch.setenv("SOME_SECRET", "the-real-one")
-    described = jobs.run(REPORT, Environment={"COLOUR": "red", "SM_MODEL_DIR": "/nowhere"})
+    described = jobs.run(REPORT, Environment={"COLOUR": "red", "SM_MODEL_DIR": "/nowhere", "LC_ALL": "C"})
     given = report_of(jobs, described["TrainingJobName"])["environment"]
     assert given["COLOUR"] == "red"
     assert given["SM_MODEL_DIR"] == "{base}/model"
+    # The image's give way to the job's.
+    assert (given["LC_ALL"], given["PYTHONUNBUFFERED"]) == ("C", "1")
     assert given["AWS_ENDPOINT_URL"] == jobs.box.endpoint_url
     assert given["TRAINING_JOB_NAME"] == described["TrainingJobName"]
     assert given["TRAINING_JOB_ARN"] == described["TrainingJobArn"]

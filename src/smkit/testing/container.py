@@ -165,10 +165,7 @@ class Container:
                 *("-I", "-S", str(Path(toolkit.__file__))),
                 str(self.folder / "toolkit.json"),
             ],
-            "environment": {
-                **contract.image_environment(self._job.name),
-                **contract.environment(str(self.base), config, toolkit=kind, num_cpus=os.cpu_count() or 1),
-            },
+            "environment": contract.environment(str(self.base), config, toolkit=kind, num_cpus=os.cpu_count() or 1),
             "base": str(self.base),
             "install": install or None,
             "timeout": None,
@@ -333,6 +330,8 @@ class Container:
         variables = {name: self._mapped(value) for name, value in (self._job.request.get("Environment") or {}).items()}
         variables = {
             **inherited_environment(),
+            **contract.image_environment(self._job.name),
+            # The job's own win over the image's.
             **variables,
             **self._platform.environment,
             "TRAINING_JOB_ARN": self._job.arn,
