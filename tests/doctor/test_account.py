@@ -204,7 +204,7 @@ def test_an_answer_that_is_not_of_aws(settings: smkit.Settings, front: Front) ->
     result = examine(settings, "role")["role"]
     assert result.outcome == "cannot tell"
     assert "what answers is not AWS" in result.finding
-    assert len(result.finding) <= 2000
+    assert len(result.finding) < 300
 
 
 # --- bucket ------------------------------------------------------------------------------------------------------

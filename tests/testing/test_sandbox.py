@@ -113,6 +113,11 @@ def test_settings_are_the_sandboxs(shared_sandbox: Any, monkeypatch: pytest.Monk
         shared_sandbox.settings(colour="red")
 
 
+def test_the_bucket_blocks_public_access(shared_sandbox: Any) -> None:
+    blocked = shared_sandbox.client("s3").get_public_access_block(Bucket=shared_sandbox.bucket)
+    assert set(blocked["PublicAccessBlockConfiguration"].values()) == {True}
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
@@ -142,7 +147,7 @@ def test_moto_is_an_extra(monkeypatch: pytest.MonkeyPatch) -> None:
 
     found = moto_server.find_spec
     monkeypatch.setattr(moto_server, "find_spec", lambda name: None if name == "moto" else found(name))
-    with pytest.raises(MissingExtraError, match=r"needs moto, .* pip install smkit\[sandbox\]"), sandbox():
+    with pytest.raises(MissingExtraError, match=r"\(moto\): pip install 'smkit\[sandbox\]'"), sandbox():
         raise AssertionError
 
 

@@ -211,7 +211,7 @@ def run(
         from smkit.cli.dry_run import show_dry_run
 
         if dataset_script is not None:
-            write_message(f"smkit: {dataset_script.name} is not run: the job would have its dataset besides")
+            write_message(f"smkit: {dataset_script.name} is not run: the job would get its dataset too")
         show_dry_run(runner, spec_on(_channels(dataset, None, inputs, settings)), as_json=as_json)
         return
     # What is wrong with the rest is said before a dataset is built.

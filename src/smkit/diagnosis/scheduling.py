@@ -11,6 +11,7 @@ from botocore.parsers import ResponseParserError
 
 from smkit.aws_errors import AWS_ERRORS, explain_aws_error
 from smkit.diagnosis.findings import Check, Finding, cannot_tell, no_answer, problem, skipped
+from smkit.display import printable, shortened
 from smkit.errors import SmkitError
 
 if TYPE_CHECKING:
@@ -101,7 +102,8 @@ def _ask(check: Check, context: Context) -> Finding:
     except ResponseParserError as error:
         # Not one of botocore's errors of AWS.
         return cannot_tell(
-            f"what answers is not AWS: {error}", "check the proxy, and whether the network wants a sign-in first"
+            f"what answers is not AWS: {shortened(printable(str(error)), 200)}",
+            "try again; if it stays so, check the proxy, and whether the network wants a sign-in first",
         )
     except OSError as error:
         return cannot_tell(f"{type(error).__name__}: {error}")

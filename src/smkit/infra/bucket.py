@@ -61,7 +61,8 @@ def check_free(bucket: str, account: str, settings: Settings) -> None:
         raise BucketTaken(
             f"the bucket {bucket!r} exists already in this account, and no stack of this project has it: to use it and "
             "leave it as it is, say --existing-bucket use; to let the stack keep it, as after a deleted foundation, "
-            "--existing-bucket import; else choose another name with --bucket"
+            "--existing-bucket import; else choose another name: in the settings if they name this one, or with "
+            "--bucket"
         )
     if owner == "elsewhere":
         raise BucketTaken(

@@ -59,7 +59,7 @@ def require_driver() -> Any:
     try:
         return importlib.import_module("adbc_driver_postgresql.dbapi")
     except ImportError as error:
-        raise MissingExtraError('engine="adbc" needs ADBC\'s driver: run `pip install smkit[adbc]`') from error
+        raise MissingExtraError('engine="adbc" needs ADBC\'s driver: run `pip install "smkit[adbc]"`') from error
 
 
 def read_rows(

@@ -43,7 +43,7 @@ class PostgresSource(StreamedSource):
         params: A value for each `:name`: text, numbers, booleans, dates and times, bytes, UUIDs, dicts for json, None,
             and lists for `= ANY(:name)`. A `pydantic.SecretStr` is masked in messages and in the lineage.
         settings: How to connect (`settings.postgres`); default: `Settings()`, made on the first read.
-        engine: `copy`, or `adbc`, which reads the binary format and needs `pip install smkit[adbc]`.
+        engine: `copy`, or `adbc`, which reads the binary format and needs `pip install "smkit[adbc]"`.
         numeric: What `numeric` becomes: `decimal`, exact, where NaN and what does not fit are errors; or `float`, the
             nearest one, with NaN and infinity, where a finite number beyond the range of a float is an error.
         arrays: What arrays become: `list`, where several dimensions are an error; or `text`, as psql shows them.

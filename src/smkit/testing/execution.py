@@ -149,7 +149,8 @@ class Execution(threading.Thread):
                 if how is not None:
                     # Nobody waits for the script of an instance that is gone.
                     at_once = how == _INTERRUPTED or self._platform.closing.is_set()
-                    kill_at = now if at_once else now + self._platform.stop_grace
+                    # Not from `now`: sending the log and the checkpoints may have taken a while.
+                    kill_at = now if at_once else time.monotonic() + self._platform.stop_grace
                     if how != _INTERRUPTED:
                         self._job.stopping()
             if now >= kill_at or (kill_at < math.inf and self._platform.closing.is_set()):

@@ -104,6 +104,15 @@ class Sandbox(FaultControls):
                     else {"CreateBucketConfiguration": {"LocationConstraint": self.region}}
                 ),
             )
+            moto.client("s3").put_public_access_block(
+                Bucket=self.bucket,
+                PublicAccessBlockConfiguration={
+                    "BlockPublicAcls": True,
+                    "IgnorePublicAcls": True,
+                    "BlockPublicPolicy": True,
+                    "RestrictPublicBuckets": True,
+                },
+            )
             moto.client("iam").create_role(RoleName=_ROLE, AssumeRolePolicyDocument=json.dumps(_TRUST))
 
             def launch(job: Any) -> None:

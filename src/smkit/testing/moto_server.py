@@ -61,7 +61,7 @@ def check_moto() -> None:
     missing = [name for name in ("moto", "flask", "flask_cors") if find_spec(name) is None]
     if missing:
         raise MissingExtraError(
-            f"the sandbox needs {', '.join(missing)}, which is not installed: pip install smkit[sandbox]"
+            f"the sandbox needs what is not installed here ({', '.join(missing)}): pip install 'smkit[sandbox]'"
         )
 
 
