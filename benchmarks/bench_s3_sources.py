@@ -98,12 +98,6 @@ class StaticS3(BaseHTTPRequestHandler):
                     if self.remote:
                         time.sleep(max(0.0, begun + (start - begin) / CONNECTION_BYTES_PER_SECOND - time.monotonic()))
 
-
-class RemoteS3(StaticS3):
-    """As far away as S3."""
-
-    remote = True
-
     def head(self, status: int, headers: Mapping[str, Any]) -> None:
         self.send_response_only(status)
         for name, value in headers.items():
@@ -112,6 +106,12 @@ class RemoteS3(StaticS3):
 
     def log_message(self, *args: object) -> None:
         pass
+
+
+class RemoteS3(StaticS3):
+    """As far away as S3."""
+
+    remote = True
 
 
 class StaticServer(ThreadingHTTPServer):
