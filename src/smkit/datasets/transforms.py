@@ -6,7 +6,7 @@ import functools
 import hashlib
 import inspect
 import traceback
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal, NoReturn
 
 import pandas as pd
@@ -35,10 +35,16 @@ class Map:
         function: DataFrame in, DataFrame out.
         per: `batch`: called for each batch, must treat each row by itself. `dataset`: called once with all rows, which
             must fit in memory.
+        file: The file that the function was written in, for messages; None where there is none. A function travels to
+            the workers of a cluster without it.
     """
 
     function: Callable[[pd.DataFrame], pd.DataFrame]
     per: Literal["batch", "dataset"]
+    file: str | None = field(init=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "file", getattr(self._code, "co_filename", None))
 
     @property
     def name(self) -> str:
@@ -109,9 +115,15 @@ class Map:
     def _place(self, error: Exception) -> str:
         """Return the last line of the user's own file in the traceback: deeper ones are pandas'."""
         lines = traceback.extract_tb(error.__traceback__)[1:]  # the first is the call here
-        code = getattr(inspect.unwrap(_without_partial(self.function)), "__code__", None)
-        own = [line for line in lines if code is not None and line.filename == code.co_filename] or list(lines)
-        return f" ({own[-1].filename}, line {own[-1].lineno})" if own else ""
+        here = getattr(self._code, "co_filename", None)
+        own = [line for line in lines if line.filename == here]
+        if own:
+            return f" ({self.file}, line {own[-1].lineno})"
+        return f" ({lines[-1].filename}, line {lines[-1].lineno})" if lines else ""
+
+    @property
+    def _code(self) -> CodeType | None:
+        return getattr(inspect.unwrap(_without_partial(self.function)), "__code__", None)
 
     def _check_rowwise(self, table: pa.Table, whole: pa.Table, batch: int, first_row: int) -> None:
         """Compare the result for a batch with the results for parts of it.
