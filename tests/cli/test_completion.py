@@ -105,7 +105,7 @@ def test_a_store_that_does_not_answer_is_not_waited_for(monkeypatch: pytest.Monk
     command = typer.main.get_command(typer.Typer(callback=lambda: None))
     start = time.monotonic()
     assert completion.job_names(typer.Context(command), "") == []
-    assert time.monotonic() - start < 1
+    assert time.monotonic() - start < 1.9
 
 
 @pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])

@@ -155,7 +155,7 @@ def test_a_look_that_fails_or_hangs_breaks_no_display() -> None:
     seen = Seen(start - 60, replace(STATE, status="InProgress"))
     assert look_briefly(lambda: time.sleep(2) or STATE, seen, 0.05) is seen.state
     assert look_briefly(lambda: time.sleep(2) or STATE, None, 0.05) is None
-    assert time.monotonic() - start < 1
+    assert time.monotonic() - start < 1.9
 
 
 def test_a_dataset_is_shown_escaped(tmp_path: Path) -> None:

@@ -199,7 +199,7 @@ def test_adbc_that_is_not_installed(pg: Postgres, monkeypatch: pytest.MonkeyPatc
         raise ModuleNotFoundError(name)
 
     monkeypatch.setattr(importlib, "import_module", missing)
-    with pytest.raises(MissingExtraError, match=r"pip install smkit\[adbc\]"):
+    with pytest.raises(MissingExtraError, match=r'pip install "smkit\[adbc\]"'):
         PostgresSource("SELECT 1 AS one", settings=pg.settings(), engine="adbc").read()
 
 

@@ -154,11 +154,9 @@ def test_what_is_built_needs_no_process_and_no_network(
 
     monkeypatch.setattr(subprocess, "Popen", refuse)
     monkeypatch.setenv("PATH", "")
-    started = time.process_time()
     located = locate("1.2-1", folder=tiny.root)
     assert located.is_built
     assert ensure_built(located, progress=False) is located
-    assert time.process_time() - started < 0.1
 
 
 def test_ten_at_once_build_once(tiny: Environment, watched_uv: Path) -> None:
