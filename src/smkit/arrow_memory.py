@@ -7,15 +7,29 @@ so only with the interpreter's lock, and where the program ends in that moment, 
 
 from __future__ import annotations
 
-from typing import BinaryIO
+from typing import TYPE_CHECKING, BinaryIO
 
 import pyarrow as pa
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
 
 
 def owned_buffer(data: bytes | memoryview) -> pa.Buffer:
     """Return a copy of some bytes in memory of Arrow's own."""
     buffer = pa.allocate_buffer(len(data))
     memoryview(buffer).cast("B")[:] = data
+    return buffer
+
+
+def gathered(parts: Iterable[bytes | memoryview], size: int) -> pa.Buffer:
+    """Return the first `size` bytes of some parts, one after the other, in memory of Arrow's own."""
+    buffer = pa.allocate_buffer(size)
+    view, at = memoryview(buffer).cast("B"), 0
+    for part in parts:
+        taken = memoryview(part).cast("B")[: size - at]
+        view[at : at + len(taken)] = taken
+        at += len(taken)
     return buffer
 
 

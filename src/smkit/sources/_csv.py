@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.csv as pa_csv
 
-from smkit.arrow_memory import owned_buffer
+from smkit.arrow_memory import gathered, owned_buffer
 from smkit.errors import SourceFormatError
 from smkit.sources._csv_explain import CSV_NULLS, check_delimiter, explained, not_utf8
 from smkit.sources._csv_text import open_text
@@ -57,19 +57,19 @@ class Csv(WholeFile):
         try:
             with format_errors(file), open_text(file, self._options) as text:
                 blocks = text.row_blocks(BLOCK_BYTES)
-                head, table = bytes(next(blocks, b"")), pa.table({})
-                if head.strip():
-                    table = self._parse(head, dict(declared))
+                head, table = next(blocks, owned_buffer(b"")), pa.table({})
+                if head.to_pybytes().strip():
+                    table = self._parse(head, dict(declared), threads=True)
                     # A first row that is longer than a block leaves the header alone in the first one.
                     while not table.num_rows and (more := next(blocks, None)) is not None:
-                        head += more
-                        table = self._parse(head, dict(declared))
+                        head = gathered([memoryview(head), memoryview(more)], head.size + more.size)
+                        table = self._parse(head, dict(declared), threads=True)
                 schema, names = table.schema, table.schema.names  # not before here are they decoded
         except SourceFormatError as error:
             raise explained(error, file, self._options, declared, declared) from error
         if not names:
             raise SourceFormatError(f"{file.name}: empty: a CSV file needs at least a header")
-        check_delimiter(file, names, head, self._options)
+        check_delimiter(file, names, head.to_pybytes(), self._options)
         check_header(file, names)
         self._names[file.name] = self._headers.setdefault(tuple(names), names)
         for field in schema:
@@ -94,7 +94,7 @@ class Csv(WholeFile):
         types = dict(zip(schema.names, schema.types, strict=True))
         names = self._names[file.name]
 
-        def parse(block: memoryview, *, header: bool) -> pa.Table:
+        def parse(block: pa.Buffer, *, header: bool) -> pa.Table:
             return self._parse(block, types, schema.names, header=None if header else names)
 
         try:
@@ -110,16 +110,17 @@ class Csv(WholeFile):
 
     def _parse(
         self,
-        block: bytes | memoryview,
+        block: pa.Buffer,
         types: dict[str, pa.DataType],
         include: list[str] | None = None,
         *,
         header: list[str] | None = None,
+        threads: bool = False,
     ) -> pa.Table:
-        """Parse whole rows in this thread; their header is their first row, unless it is given."""
+        """Parse whole rows, in this thread unless others may help; their header is their first row, unless given."""
         return pa_csv.read_csv(
-            pa.BufferReader(owned_buffer(block)),
-            read_options=pa_csv.ReadOptions(use_threads=False, block_size=len(block) + 1, column_names=header),
+            pa.BufferReader(block),
+            read_options=pa_csv.ReadOptions(use_threads=threads, block_size=block.size + 1, column_names=header),
             parse_options=pa_csv.ParseOptions(delimiter=self._options.delimiter, newlines_in_values=True),
             convert_options=pa_csv.ConvertOptions(
                 column_types=types,
@@ -130,7 +131,7 @@ class Csv(WholeFile):
             ),
         )
 
-    def _check_big_integers(self, file: DataFile, head: bytes, found: pa.Table) -> None:
+    def _check_big_integers(self, file: DataFile, head: pa.Buffer, found: pa.Table) -> None:
         """Refuse integers that inference would round: an id of 20 digits is no measurement."""
         large = [name for name in found.column_names if (pc.max(pc.abs(found[name])).as_py() or 0) >= FLOAT_EXACT]
         if not large:
@@ -149,11 +150,11 @@ class Csv(WholeFile):
                     )
 
 
-def _is_blank(block: memoryview) -> bool:
-    return block[0] in b"\r\n" and not bytes(block).strip(b"\r\n")
+def _is_blank(block: pa.Buffer) -> bool:
+    return block[0] in b"\r\n" and not block.to_pybytes().strip(b"\r\n")
 
 
-def _parsed(blocks: Iterator[memoryview], parse: Callable[..., pa.Table]) -> Generator[pa.Table, None, None]:
+def _parsed(blocks: Iterator[pa.Buffer], parse: Callable[..., pa.Table]) -> Generator[pa.Table, None, None]:
     """Parse blocks in threads, a few ahead, and yield their rows in order."""
     pool = ThreadPoolExecutor(_PARSERS, thread_name_prefix="smkit-csv")
     waiting: deque[Future[pa.Table]] = deque()

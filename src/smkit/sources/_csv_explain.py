@@ -66,8 +66,10 @@ def check_delimiter(file: DataFile, names: list[str], head: bytes, options: CsvO
         head: Its first bytes, in UTF-8.
         options: How the file is written, as far as the caller knows.
     """
-    line = head.removeprefix(b"\xef\xbb\xbf").lstrip(b"\r\n").splitlines()[0]
-    if len(names) == 1 and not re.fullmatch(rb'"(?:[^"]|"")*"', line):
+    if len(names) != 1:
+        return
+    line = re.split(rb"[\r\n]", head.removeprefix(b"\xef\xbb\xbf").lstrip(b"\r\n"), maxsplit=1)[0]
+    if not re.fullmatch(rb'"(?:[^"]|"")*"', line):
         other = _other_delimiter(names[0], options)
         if other:
             raise _wrong_delimiter(file, names[0], other)

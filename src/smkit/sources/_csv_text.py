@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, BinaryIO
 
+from smkit.arrow_memory import gathered
 from smkit.errors import ConfigError, SourceFormatError
 from smkit.sources._csv_quotes import QuoteScanner
 from smkit.sources._datafile import LONGEST_ROW_BYTES, decompressed
@@ -100,8 +101,8 @@ class CsvText(io.RawIOBase):
         view[: len(part)] = part
         return len(part)
 
-    def row_blocks(self, size: int) -> Iterator[memoryview]:
-        """Yield whole rows, about `size` bytes at a time; more where a row is longer.
+    def row_blocks(self, size: int) -> Iterator[pa.Buffer]:
+        """Yield whole rows, about `size` bytes at a time, in memory of Arrow's own; more where a row is longer.
 
         Raises:
             SourceFormatError: As `read`; or a row is too long.
@@ -115,13 +116,14 @@ class CsvText(io.RawIOBase):
             total += len(part)
             if total >= size and end:
                 # Of millions of bytes, one copy and no other.
-                text = b"".join(parts)
-                parts, total, block, end = [text[end:]], total - end, memoryview(text)[:end], 0
+                block, behind = gathered(parts, end), total - end
+                rest = b"".join(parts)[end:] if behind > len(part) else part[len(part) - behind :]
+                parts, total, end = [rest], behind, 0
                 yield block
             elif total > LONGEST_ROW_BYTES:
                 raise SourceFormatError(f"{self._name}: {LONG_ROW} of {LONGEST_ROW_BYTES >> 20} MiB")
         if total:
-            yield memoryview(b"".join(parts))
+            yield gathered(parts, total)
 
     def _next(self, size: int) -> bytes:
         while True:

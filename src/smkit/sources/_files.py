@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import copy
+import os
 import warnings
 from abc import abstractmethod
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol, TypeVar
@@ -42,6 +44,8 @@ FileT = TypeVar("FileT", bound=_Named)
 
 #: Columns that a frame may hold one by one; pandas warns its user of more than a hundred when he adds one.
 _SEPARATE_COLUMNS = 50
+#: Columns that are converted at once.
+_CONVERTERS = min(4, os.cpu_count() or 1)
 #: A read that is over before, in seconds, shows no progress.
 _PROGRESS_DELAY = 1.0
 
@@ -159,11 +163,15 @@ def _to_frame(schema: pa.Schema, columns: list[pa.ChunkedArray]) -> pd.DataFrame
     """
     if not 0 < len(columns) <= _SEPARATE_COLUMNS:
         return to_pandas(pa.Table.from_arrays(columns, schema=schema))
-    columns.reverse()
-    series = {
-        field.name: to_pandas(pa.table([columns.pop()], schema=pa.schema([field])))[field.name] for field in schema
-    }
+    with ThreadPoolExecutor(min(_CONVERTERS, len(columns)), thread_name_prefix="smkit-frame") as pool:
+        columns.reverse()
+        converted = [pool.submit(_to_series, field, columns.pop()) for field in schema]
+        series = {field.name: future.result() for field, future in zip(schema, converted, strict=True)}
     return pd.DataFrame(series, copy=False)
+
+
+def _to_series(field: pa.Field, column: pa.ChunkedArray) -> pd.Series:
+    return to_pandas(pa.table([column], schema=pa.schema([field])))[field.name]
 
 
 def _shown(stream: Stream, opened: DataFiles, progress: bool | None) -> Generator[pa.RecordBatch, None, None]:
