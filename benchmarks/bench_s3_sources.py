@@ -201,15 +201,15 @@ def compare(runs: int) -> bool:
     wanted, rows = ["id", "price"], [("price", ">", 0.5)]
     works: dict[str, tuple[Callable[[], Any], Callable[[], Any]]] = {
         "parquet": (
-            lambda: smkit.S3Source(f"{uri}/parquet", settings=settings).read(),
+            lambda: smkit.S3Source(f"{uri}/parquet/", settings=settings).read(),
             lambda: wr.s3.read_parquet(f"{uri}/parquet/"),
         ),
         "parquet, 2 columns": (
-            lambda: smkit.S3Source(f"{uri}/parquet", columns=wanted, filters=rows, settings=settings).read(),
+            lambda: smkit.S3Source(f"{uri}/parquet/", columns=wanted, filters=rows, settings=settings).read(),
             lambda: wr.s3.read_parquet(f"{uri}/parquet/", columns=wanted).query("price > 0.5"),
         ),
         "csv": (
-            lambda: smkit.S3Source(f"{uri}/csv", settings=settings).read(),
+            lambda: smkit.S3Source(f"{uri}/csv/", settings=settings).read(),
             lambda: wr.s3.read_csv(f"{uri}/csv/"),
         ),
     }
