@@ -13,7 +13,7 @@ import pytest
 from smkit.aws import partition_of
 from smkit.infra import FoundationOptions, Stack, StudioOptions
 from smkit.jobs.sagemaker import images
-from tests.infra.iam import as_list, is_allowed, is_denied
+from tests.infra.iam import as_list, is_allowed, is_denied, unsupported_conditions
 from tests.infra.moto_cloudformation import ACCOUNT, stack_of
 
 if TYPE_CHECKING:
@@ -364,6 +364,12 @@ def test_nobody_deletes_or_overwrites_a_record(bare: Deployed, full: Deployed) -
     assert is_denied([bare.bucket_policy], "s3:DeleteObject", record.replace(full.bucket, bare.bucket), break_glass)
 
 
+def test_no_condition_is_on_a_key_that_its_action_does_not_have(bare: Deployed, full: Deployed) -> None:
+    studio_policy, _ = studio(full)
+    policies = [one for stack in (bare, full) for one in (stack.execution, stack.caller, stack.bucket_policy)]
+    assert [found for policy in (*policies, studio_policy) for found in unsupported_conditions(policy)] == []
+
+
 def test_the_policies_fit_into_iam(full: Deployed) -> None:
     # https://docs.aws.amazon.com/IAM/latest/UserGuide/reference_iam-quotas.html
     assert len(json.dumps(full.execution, separators=(",", ":"))) < 10_240
@@ -410,6 +416,10 @@ def test_a_user_of_studio_has_their_own_apps_and_spaces(full: Deployed) -> None:
         assert is_allowed([policy], f"sagemaker:{action}", resource, mine)
         assert not is_allowed([policy], f"sagemaker:{action}", resource, theirs)
         assert not is_allowed([policy], f"sagemaker:{action}", resource.replace("d-studio", "d-other"), mine)
+    # Nobody is told whose it is when an app or a space is described.
+    for action, resource in (("DescribeApp", app), ("DescribeSpace", space)):
+        assert is_allowed([policy], f"sagemaker:{action}", resource, anna)
+        assert not is_allowed([policy], f"sagemaker:{action}", resource.replace("d-studio", "d-other"), anna)
     classic = full.arn("sagemaker", "app/d-studio/anna/KernelGateway/default")
     assert is_allowed([policy], "sagemaker:CreateApp", classic, anna)
     assert not is_allowed([policy], "sagemaker:CreateApp", classic.replace("anna", "bo"), anna)
