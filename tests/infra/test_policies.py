@@ -13,6 +13,7 @@ import pytest
 from smkit.aws import partition_of
 from smkit.infra import FoundationOptions, Stack, StudioOptions
 from smkit.jobs.sagemaker import images
+from smkit.project.rendering import render
 from tests.infra.iam import as_list, is_allowed, is_denied, unsupported_conditions
 from tests.infra.moto_cloudformation import ACCOUNT, stack_of
 
@@ -174,6 +175,9 @@ def job_needs(one: Deployed) -> list[tuple[str, str, dict[str, str]]]:
         ("s3:ListBucket", one.whole(), {"s3:prefix": f"{root}/inputs/0123abc"}),
         ("s3:GetObject", one.key(f"{root}/datasets/houses/data/0a/train/part-0.parquet"), {}),
         ("s3:GetObject", one.key(f"{root}/inputs/0123abc/train.csv"), {}),
+        # Raw rows as a channel, where the tutorial and a new project have them.
+        ("s3:ListBucket", one.whole(), {"s3:prefix": f"{root}/raw/"}),
+        ("s3:GetObject", one.key(f"{root}/raw/2026-01.csv"), {}),
         ("s3:GetObject", one.key(f"{job}/source/sourcedir.tar.gz"), {}),
         ("s3:GetObject", one.key(f"{job}/checkpoints/last.npz"), {}),
         ("s3:PutObject", one.key(f"{job}/output/model.tar.gz"), {}),
@@ -314,6 +318,33 @@ def test_the_caller_may_start_watch_and_publish(full: Deployed) -> None:
         ("s3:GetObject", full.key("a.csv", "raw-data"), {}),
     ]
     assert [need for need in needs if not is_allowed([full.caller, full.bucket_policy], *need)] == []
+
+
+def rows_in_the_bucket() -> dict[str, list[str]]:
+    """Where the tutorials and a new project keep their raw rows: file -> keys, as they write them."""
+    docs = Path(__file__).resolve().parents[2] / "docs"
+    texts = {
+        "tutorial.md": (docs / "tutorial.md").read_text(encoding="utf-8"),
+        "zh/tutorial.md": (docs / "zh" / "tutorial.md").read_text(encoding="utf-8"),
+        "dataset.py": render(project="houses", region="cn-northwest-1", source="s3")["dataset.py"].decode(),
+    }
+    # Key=f"..." of a put, s3://{bucket}/... and s3://BUCKET/... of a source.
+    written = re.compile(r'Key=f?"([^"]+)"|s3://(?:\{(?:\w+\.)?bucket\}|BUCKET)/([^"\s]+)')
+    return {name: [first or second for first, second in written.findall(text)] for name, text in texts.items()}
+
+
+def test_the_caller_may_keep_raw_rows_where_the_tutorial_has_them(bare: Deployed) -> None:
+    found = rows_in_the_bucket()
+    assert {name: len(keys) for name, keys in found.items()} == {"tutorial.md": 4, "zh/tutorial.md": 4, "dataset.py": 2}
+    refused = []
+    for name, keys in found.items():
+        for pattern in keys:
+            key = re.sub(r"\{(\w+\.)?project\}|houses(?=/raw/)", bare.settings.project, pattern)
+            whole = key + "rows.csv" if key.endswith("/") else key
+            asked = [("s3:ListBucket", bare.whole(), {"s3:prefix": key})]
+            asked += [(action, bare.key(whole), {}) for action in ("s3:PutObject", "s3:GetObject")]
+            refused += [(name, *what) for what in asked if not is_allowed([bare.caller, bare.bucket_policy], *what)]
+    assert refused == []
 
 
 def test_the_caller_may_not_borrow_rights_or_leave_the_project(full: Deployed) -> None:

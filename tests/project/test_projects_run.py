@@ -118,8 +118,8 @@ def test_the_notebook_of_a_new_project_goes_the_whole_path(shell: Shell, tmp_pat
 
 def test_rows_may_come_from_s3(tmp_path: Path, aws_env: str, bucket: str) -> None:
     project = create(tmp_path, source="s3")
-    settings = smkit.Settings(bucket=bucket)
-    settings.client("s3").upload_file(str(project.folder / "data/houses.csv"), bucket, "raw/houses/houses.csv")
+    settings = smkit.Settings(bucket=bucket, project="shop")
+    settings.client("s3").upload_file(str(project.folder / "data/houses.csv"), bucket, "shop/raw/houses/houses.csv")
     dataset = build_dataset(project.folder / "dataset.py", settings)
     assert (dataset.ref, sum(dataset.rows.values())) == ("houses@1", 297)
 
