@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 from botocore.exceptions import (
     BotoCoreError,
     ClientError,
@@ -22,7 +24,8 @@ NOT_FOUND_CODES = frozenset({"404", "NoSuchKey", "NotFound"})
 
 _OTHER_PARTITION = "the access key is unknown in this partition: keys of aws do not work in aws-cn, nor the reverse"
 _NO_CREDENTIALS = "set `profile`, run `aws configure`, or give the machine a role"
-_DENIED = (
+_DENIED = "the caller's policy does not allow it"
+_DENIED_BY_S3 = (
     "the caller's policy, or the bucket's, does not allow it: reading needs s3:GetObject and s3:ListBucket, writing "
     "s3:PutObject, and data under a KMS key kms:Decrypt and kms:GenerateDataKey"
 )
@@ -44,7 +47,7 @@ _FIXES = {
     "AuthorizationHeaderMalformed": _REGION,
     "IllegalLocationConstraintException": _REGION,
     "ResourceNotFoundException": "it does not exist in this region and account",
-    "AccessDeniedException": "the caller's policy does not allow it",
+    "AccessDeniedException": _DENIED,
     "PreconditionFailed": "the object changed while it was read: try again",
     "SlowDown": "S3 asks to slow down: try again later, or write less at once",
     "ServiceUnavailable": _BUSY,
@@ -57,6 +60,9 @@ _FIXES = {
     "KMS.DisabledException": "the KMS key is disabled",
     "KMS.NotFoundException": "the KMS key does not exist in this region",
 }
+
+#: Services that speak XML all say AccessDenied; an error names its operation, not its service.
+_OF_S3 = re.compile(r"Bucket|Object|MultipartUpload|UploadPart|PublicAccessBlock")
 
 #: The service answered that it does not know the caller.
 _CREDENTIALS = frozenset(
@@ -91,6 +97,11 @@ def is_passing(error: Exception) -> bool:
     return isinstance(error, _NO_ANSWER)
 
 
+def is_of_s3(operation: str) -> bool:
+    """Whether an operation is one of S3's, of those that smkit uses."""
+    return _OF_S3.search(operation) is not None
+
+
 def explain_aws_error(error: Exception, what: str) -> str:
     """Say what failed, why, and how to fix it.
 
@@ -102,6 +113,8 @@ def explain_aws_error(error: Exception, what: str) -> str:
         code = error_code(error)
         message = str(error.response.get("Error", {}).get("Message", "")).rstrip(".")
         fix = _FIXES.get(code, "")
+        if fix == _DENIED and is_of_s3(error.operation_name):
+            fix = _DENIED_BY_S3
         home = error.response.get("ResponseMetadata", {}).get("HTTPHeaders", {}).get("x-amz-bucket-region")
         if fix == _REGION and home:
             fix += f", {home}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import botocore.session
 import pytest
 from botocore.exceptions import (
     ClientError,
@@ -13,7 +14,7 @@ from botocore.exceptions import (
     UnknownEndpointError,
 )
 
-from smkit.aws_errors import AWS_ERRORS, error_code, explain_aws_error
+from smkit.aws_errors import AWS_ERRORS, error_code, explain_aws_error, is_of_s3
 
 
 def client_error(code: str, message: str) -> ClientError:
@@ -46,6 +47,34 @@ def test_an_error_says_what_was_tried_what_happened_and_what_to_do(error: Except
     message = explain_aws_error(error, "read x")
     assert message.startswith("cannot read x: ")
     assert expected in message
+
+
+@pytest.mark.parametrize("code", ["AccessDenied", "403"])
+@pytest.mark.parametrize(
+    "operation",
+    ["GetObject", "HeadBucket", "ListObjectsV2", "CreateMultipartUpload", "UploadPart", "GetPublicAccessBlock"],
+)
+def test_s3_denies_what_the_callers_or_the_buckets_policy_does_not_allow(code: str, operation: str) -> None:
+    error = ClientError({"Error": {"Code": code, "Message": "no"}}, operation)
+    assert "reading needs s3:GetObject" in explain_aws_error(error, "read x")
+
+
+@pytest.mark.parametrize(
+    "operation", ["CreateChangeSet", "DescribeStacks", "GetRole", "SimulatePrincipalPolicy", "GetCallerIdentity"]
+)
+def test_other_services_say_access_denied_too(operation: str) -> None:
+    error = ClientError({"Error": {"Code": "AccessDenied", "Message": "no"}}, operation)
+    assert explain_aws_error(error, "ask") == "cannot ask: AccessDenied: no; the caller's policy does not allow it"
+
+
+def test_every_service_is_told_from_s3_by_its_operation() -> None:
+    # Those that answer AccessDenied as S3 does: all that speak XML.
+    session = botocore.session.get_session()
+    s3 = session.get_service_model("s3")
+    asked = {"DeleteObjects", "CopyObject", "ListMultipartUploads", "AbortMultipartUpload", "UploadPartCopy"}
+    assert asked | {"GetBucketPolicy", "HeadObject"} <= {name for name in s3.operation_names if is_of_s3(name)}
+    for service in ("cloudformation", "iam", "sts"):
+        assert [name for name in session.get_service_model(service).operation_names if is_of_s3(name)] == []
 
 
 def test_only_a_service_has_a_code() -> None:
