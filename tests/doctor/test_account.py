@@ -175,6 +175,30 @@ def test_a_role_that_may_not_be_looked_at(settings: smkit.Settings, front: Front
     assert "may not ask" in report["role"].finding
 
 
+def test_after_a_deploy_the_role_is_looked_at(settings: smkit.Settings) -> None:
+    # `smkit infra deploy` writes bucket and role; backend stays as it is, local.
+    deployed = settings.model_copy(update={"backend": "local", "kms_key": None})
+    report = examine(deployed, write=False)
+    assert {name: report[name].outcome for name in ("sagemaker", "role", "pass-role", "reach-sagemaker")} == {
+        "sagemaker": "ok",
+        "role": "ok",
+        "pass-role": "ok",
+        "reach-sagemaker": "ok",
+    }
+    missing = examine(smkit.Settings(role="Nobody"), "role")
+    assert missing["role"].outcome == "problem"
+
+
+def test_without_a_role_jobs_that_run_here_ask_nothing_of_sagemaker(settings: smkit.Settings, front: Front) -> None:
+    report = examine(settings.model_copy(update={"backend": "local", "role": None}), write=False)
+    for name in ("sagemaker", "role", "pass-role"):
+        assert (report[name].outcome, report[name].finding) == (
+            "skipped",
+            "backend is 'local' and no role is set: jobs run here",
+        )
+    assert [name for name in front.names() if name.startswith(("sagemaker:", "iam:"))] == []
+
+
 def test_no_role_is_set(settings: smkit.Settings) -> None:
     report = examine(smkit.Settings(bucket=settings.bucket, backend="sagemaker"), "role")
     assert "no execution role is set" in report["role"].finding

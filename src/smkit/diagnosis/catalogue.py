@@ -150,13 +150,11 @@ def _store_in_s3(context: Context) -> str:
 
 
 def _no_sagemaker(context: Context) -> str:
-    return "" if context.uses_sagemaker or "sagemaker" in context.asked else "backend is 'local': jobs run here"
+    return "" if "sagemaker" in context.asked else _no_role(context)
 
 
 def _no_role(context: Context) -> str:
-    if context.uses_sagemaker or (context.settings.role and context.asked & {"role", "pass-role"}):
-        return ""
-    return "backend is 'local': jobs run here"
+    return "" if context.prepares_sagemaker else "backend is 'local' and no role is set: jobs run here"
 
 
 def _no_key(context: Context) -> str:

@@ -124,12 +124,17 @@ class Context:
         return self.settings.backend == "sagemaker"
 
     @property
+    def prepares_sagemaker(self) -> bool:
+        """Whether jobs run on SageMaker, or may: whoever sets a role means to start some there."""
+        return self.uses_sagemaker or self.settings.role is not None
+
+    @property
     def uses_aws(self) -> bool:
         """Whether anything in the settings, or that was asked for, needs AWS."""
         settings = self.settings
         return bool(
             self.uses_s3
-            or self.uses_sagemaker
+            or self.prepares_sagemaker
             or self.buckets
             or settings.kms_key
             or settings.postgres.secret_id

@@ -37,7 +37,8 @@ def doctor(
 ) -> DoctorReport:
     """Ask this machine, AWS and the database whether smkit will work, all at once and for seconds only.
 
-    Only what the settings use is asked: with a store in a folder and `backend="local"`, no byte goes over a network.
+    Only what the settings use is asked: with a store in a folder, `backend="local"` and no role, no byte goes over a
+    network.
     Nothing is changed, but for one empty object that a store in S3 gets sooner or later anyway; see `write`.
 
     Args:
