@@ -31,6 +31,7 @@ _DENIED_BY_S3 = (
 )
 _REGION = "the bucket is in another region: set `region` to the bucket's"
 _BUSY = "the service is busy or failing: try again later"
+_FAILING = "the service, or a proxy on the way, is failing: try again later"
 _FIXES = {
     "NoSuchBucket": "create the bucket, or correct its name; no partition sees the buckets of another",
     "AccessDenied": _DENIED,
@@ -52,6 +53,8 @@ _FIXES = {
     "SlowDown": "S3 asks to slow down: try again later, or write less at once",
     "ServiceUnavailable": _BUSY,
     "InternalError": _BUSY,
+    # Without a body that says more.
+    **dict.fromkeys(("500", "502", "503", "504"), _FAILING),
     "RequestTimeout": "the connection is too slow or was interrupted: try again",
     "InvalidToken": "the session token is malformed or of another partition: sign in again",
     "InvalidObjectState": "the object is archived: restore it first",

@@ -231,6 +231,15 @@ def test_an_answer_that_is_not_of_aws(settings: smkit.Settings, front: Front) ->
     assert len(result.finding) < 300
 
 
+def test_a_page_of_html_with_a_5xx_is_a_failing_service(settings: smkit.Settings, front: Front) -> None:
+    page = "<!doctype html>\n<html lang=en>\n<title>500 Internal Server Error</title>\n<p>The server encountered"
+    front.answer("iam:SimulatePrincipalPolicy", Answer(500, page))
+    result = examine(settings, "pass-role")["pass-role"]
+    assert result.outcome == "cannot tell"
+    assert result.finding == "cannot simulate iam:PassRole: 500: Internal Server Error"
+    assert result.fix == "the service, or a proxy on the way, is failing: try again later"
+
+
 # --- bucket ------------------------------------------------------------------------------------------------------
 
 

@@ -249,3 +249,23 @@ def test_the_command_prints_what_a_shell_can_read(tmp_path: Path) -> None:
     )
     assert result.stdout.startswith("http://127.0.0.1:")
     assert result.stdout.endswith(" sagemaker\n")
+
+
+def test_iam_simulates_that_everything_is_allowed() -> None:
+    """No permissions are checked in the sandbox, and so the doctor has nothing against passing the role."""
+    with sandbox() as box:
+        answer = box.client("iam").simulate_principal_policy(
+            PolicySourceArn=box.role,
+            ActionNames=["iam:PassRole", "s3:GetObject"],
+            ResourceArns=[box.role],
+        )
+        assert [(one["EvalActionName"], one["EvalDecision"]) for one in answer["EvaluationResults"]] == [
+            ("iam:PassRole", "allowed"),
+            ("s3:GetObject", "allowed"),
+        ]
+        assert {one["EvalResourceName"] for one in answer["EvaluationResults"]} == {box.role}
+        assert not answer["IsTruncated"]
+        report = smkit.doctor(box.settings(backend="sagemaker"), timeout=20)
+    assert report["pass-role"].ok, report["pass-role"]
+    assert report.problems == ()
+    assert report.untold == ()

@@ -40,7 +40,9 @@ class _ImpatientClients(Clients):
         # The owner's lock: clients of one session may not be made by two threads at once.
         with self._owner._lock:
             if service not in self._clients:
-                self._clients[service] = session.client(service, config=config)
+                client = session.client(service, config=config)
+                client.meta.events.register("before-parse", _drop_page)
+                self._clients[service] = client
             return self._clients[service]
 
     def close(self) -> None:
@@ -48,6 +50,12 @@ class _ImpatientClients(Clients):
         with self._owner._lock:
             for client in self._clients.values():
                 client.close()
+
+
+def _drop_page(response_dict: dict[str, Any], **_: Any) -> None:
+    """Leave the status alone of a 5xx whose body is a page for people, of which botocore's parsers make no error."""
+    if response_dict["status_code"] >= 500 and response_dict["body"].lstrip()[:9].lower() == b"<!doctype":
+        response_dict["body"] = b""
 
 
 class Context:

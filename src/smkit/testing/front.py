@@ -1,4 +1,4 @@
-"""The sandbox's HTTP server: answers SageMaker's training operations, hands everything else to moto."""
+"""The sandbox's HTTP server: answers SageMaker's training operations and IAM's simulator, hands the rest to moto."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import TYPE_CHECKING, Any
 
 from smkit.testing.answers import ErrorAnswer
+from smkit.testing.simulator import simulate
 
 if TYPE_CHECKING:
     from smkit.testing.faults import Faults
@@ -115,6 +116,8 @@ class _Handler(BaseHTTPRequestHandler):
         service, _, operation = self.headers.get("X-Amz-Target", "").rpartition(".")
         if service:
             self._answer_operation(service, operation, body)
+        elif self._is_form() and (simulated := simulate(body)) is not None:
+            self._send(200, {"Content-Type": "text/xml"}, simulated)
         else:
             self._pass_on(body)
 
@@ -132,6 +135,9 @@ class _Handler(BaseHTTPRequestHandler):
 
     def log_message(self, format: str, *args: Any) -> None:  # noqa: A002 - the base class's name
         """Write no access log."""
+
+    def _is_form(self) -> bool:
+        return self.headers.get("Content-Type", "").startswith("application/x-www-form-urlencoded")
 
     def _read_body(self) -> bytes:
         if self.headers.get("Transfer-Encoding", "").lower() != "chunked":
