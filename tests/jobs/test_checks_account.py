@@ -248,7 +248,44 @@ def test_a_bucket_that_may_not_be_written(account: Account) -> None:
     account.answer("s3", "CreateMultipartUpload", "AccessDenied")
     found = account.only()
     assert found.startswith(f"problem bucket: cannot write to s3://{account.box.bucket}/smkit/jobs: AccessDenied")
-    assert "s3:PutObject" in found
+    assert f"allow s3:PutObject on arn:aws-cn:s3:::{account.box.bucket}/smkit/jobs/* to the caller" in found
+
+
+def test_a_bucket_whose_key_is_disabled(account: Account) -> None:
+    account.answer("s3", "CreateMultipartUpload", "KMS.DisabledException", 400)
+    found = account.only()
+    assert found.startswith("problem bucket: cannot write to")
+    assert "the KMS key is disabled" in found
+    assert "s3:PutObject" not in found
+
+
+def test_a_bucket_of_somebody_else_is_not_written_to(account: Account) -> None:
+    calls: list[str] = []
+
+    def answer(model: Any, params: dict[str, Any], **_: Any) -> Any:
+        calls.append(model.name)
+        if "x-amz-expected-bucket-owner" not in {name.lower() for name in params["headers"]}:
+            return None
+        error = {"Error": {"Code": "403"}, "ResponseMetadata": {"HTTPStatusCode": 403, "HTTPHeaders": {}}}
+        return AWSResponse("http://nowhere", 403, {}, None), error
+
+    account.settings.client("s3").meta.events.register("before-call.s3", answer)
+    found = account.only()
+    assert found.startswith(f"problem bucket: the bucket {account.box.bucket!r} belongs to another account than ")
+    assert account.box.account in found
+    assert "CreateMultipartUpload" not in calls
+
+
+def test_an_upload_is_begun_in_a_bucket_of_the_account_only(account: Account) -> None:
+    owners: dict[str, Any] = {}
+
+    def keep(model: Any, params: dict[str, Any], **_: Any) -> None:
+        owners[model.name] = params.get("ExpectedBucketOwner")
+
+    for name in ("CreateMultipartUpload", "AbortMultipartUpload"):
+        account.settings.client("s3").meta.events.register(f"provide-client-params.s3.{name}", keep)
+    assert account.found() == []
+    assert owners == dict.fromkeys(("CreateMultipartUpload", "AbortMultipartUpload"), account.box.account)
 
 
 def test_an_upload_that_may_not_be_aborted_is_said(account: Account) -> None:

@@ -81,7 +81,7 @@ def account_checks(spec: JobSpec, settings: Settings, caller: Caller) -> dict[st
         "instance_type": lambda: check_instance(spec, settings),
     }
     if settings.root.startswith("s3://"):
-        checks["bucket"] = lambda: check_bucket(settings)
+        checks["bucket"] = lambda: check_bucket(settings, caller)
     if key := spec.sagemaker.kms_key or settings.kms_key:
         checks["kms_key"] = lambda: check_key(key, settings)
     network = spec.sagemaker if spec.sagemaker.subnets else settings
@@ -138,8 +138,8 @@ def _as_list(value: Any) -> list[Any]:
     return value if isinstance(value, list) else [value]
 
 
-def check_bucket(settings: Settings) -> list[Finding]:
-    """Does the store's bucket exist, in the job's region, and may the caller write to it?"""
+def check_bucket(settings: Settings, caller: Caller) -> list[Finding]:
+    """Does the store's bucket exist, in the job's region and the caller's account, and may the caller write to it?"""
     bucket, prefix = split_s3_uri(settings.root)
     client = settings.client("s3")
     try:
@@ -152,23 +152,54 @@ def check_bucket(settings: Settings) -> list[Finding]:
     if home != settings.region:
         what = f"the bucket {bucket!r} is in {home}, the job in {settings.region}; SageMaker needs them in one region"
         return [problem("bucket", what, f"set region to {home!r}, or use a bucket in {settings.region}")]
+    if _is_foreign(client, bucket, caller.account):
+        what = f"the bucket {bucket!r} belongs to another account than the caller's, {caller.account}"
+        fix = "use a bucket of your own: the code and the model of each job are written there, for its owner to change"
+        return [problem("bucket", what, fix)]
     # An upload that is begun and aborted needs the permission to write, and the key's, and leaves nothing behind.
-    key = f"{prefix.rstrip('/')}/jobs/.check-{secrets.token_hex(8)}".lstrip("/")
+    folder = f"{prefix.rstrip('/')}/jobs".lstrip("/")
+    place = {
+        "Bucket": bucket,
+        "Key": f"{folder}/.check-{secrets.token_hex(8)}",
+        "ExpectedBucketOwner": caller.account,
+    }
     encryption = {"ServerSideEncryption": "aws:kms", "SSEKMSKeyId": settings.kms_key} if settings.kms_key else {}
     try:
-        upload = client.create_multipart_upload(Bucket=bucket, Key=key, **encryption)["UploadId"]
+        upload = client.create_multipart_upload(**place, **encryption)["UploadId"]
     except AWS_ERRORS as error:
-        if is_denied(error) or error_code(error).startswith("KMS."):
-            said = explain_aws_error(error, f"write to {settings.root}/jobs")
-            return [problem("bucket", said, "the code and the model of each job are written there")]
+        said = explain_aws_error(error, f"write to {settings.root}/jobs")
+        if is_denied(error):
+            where = f"arn:{settings.partition}:s3:::{bucket}/{folder}/*"
+            fix = (
+                f"allow s3:PutObject on {where} to the caller, and under a KMS key kms:GenerateDataKey and kms:Decrypt"
+            )
+            return [problem("bucket", said, fix)]
+        if error_code(error).startswith("KMS."):
+            return [problem("bucket", said, "enable the key, or set kms_key or the bucket's default to another")]
         return [cannot_ask("bucket", error, f"write to {settings.root}/jobs")]
     try:
-        client.abort_multipart_upload(Bucket=bucket, Key=key, UploadId=upload)
+        client.abort_multipart_upload(**place, UploadId=upload)
     except AWS_ERRORS as error:
         said = explain_aws_error(error, "abort an upload")
-        what = f"an empty upload of the key {key!r} stays begun: {said}"
+        what = f"an empty upload of the key {place['Key']!r} stays begun: {said}"
         return [warning("bucket", what, "let a lifecycle rule of the bucket abort unfinished uploads")]
     return []
+
+
+def _is_foreign(client: Any, bucket: str, account: str) -> bool:
+    """Whether S3 shows a bucket, but not as one of the account; where it shows none, the write will tell."""
+    try:
+        client.head_bucket(Bucket=bucket, ExpectedBucketOwner=account)
+    except AWS_ERRORS as error:
+        if not is_denied(error):
+            return False
+    else:
+        return False
+    try:
+        client.head_bucket(Bucket=bucket)
+    except AWS_ERRORS:
+        return False
+    return True
 
 
 def check_key(key: str, settings: Settings) -> list[Finding]:
