@@ -14,6 +14,7 @@ from smkit.aws import partition_of
 from smkit.infra import FoundationOptions, Stack, StudioOptions
 from smkit.jobs.sagemaker import images
 from smkit.project.rendering import render
+from smkit.versioning.manifest import record_key
 from tests.infra.iam import as_list, is_allowed, is_denied, unsupported_conditions
 from tests.infra.moto_cloudformation import ACCOUNT, stack_of
 
@@ -380,10 +381,18 @@ def test_nobody_deletes_or_overwrites_a_record(bare: Deployed, full: Deployed) -
             f"{root}/datasets/houses/versions/9999999998.json",
             f"{root}/models/houses/aliases/production/9999999998.json",
             f"{root}/models/houses/tombstones/9999999998.json",
+            # The millionth.
+            record_key(f"{root}/datasets/houses/versions", 10**6),
+            record_key(f"{root}/models/houses/aliases/production", 10**6),
         ):
             for action in ("s3:DeleteObject", "s3:DeleteObjectVersion", "s3:PutObject"):
                 assert is_denied([one.bucket_policy], action, one.key(record))
             assert not is_denied([one.bucket_policy], "s3:PutObject", one.key(record), {"s3:if-none-match": "*"})
+        # What is no record, though a pattern with ten question marks would take it for one.
+        for file in ("versions/tokenizers.json", "a/aliases/b/parameters.json", "tombstones/2026-01-01.json"):
+            key = one.key(f"{root}/models/houses/data/0a/{file}")
+            for action in ("s3:DeleteObject", "s3:DeleteObjectVersion", "s3:PutObject"):
+                assert not is_denied([one.bucket_policy], action, key)
         data = one.key(f"{root}/models/houses/data/0a/model.tar.gz")
         assert not is_denied([one.bucket_policy], "s3:DeleteObject", data)
         assert is_denied([one.bucket_policy], "s3:GetObject", data, {"aws:SecureTransport": "false"})
