@@ -270,6 +270,22 @@ def test_what_the_template_says_of_arguments() -> None:
     assert (found.cause, found.summary) == ("script-error", "the script failed: train.py: error: 2 problems")
 
 
+@pytest.mark.parametrize(
+    ("problems", "told"),
+    [
+        (["  - channel 'train': required, not given"], "channel 'train': required, not given"),
+        (["  - --a: b", "  - --c: d"], "--a: b; --c: d"),
+        ([f"  - --p{number}: no" for number in range(5)], "--p0: no; --p1: no; --p2: no; and 2 more"),
+        ([], ""),
+    ],
+)
+def test_a_list_of_problems_is_in_the_summary(problems: list[str], told: str) -> None:
+    log = ["reading", "train.py: error:", *problems]
+    found = explain("job-1", status("the script exited with code 2", 2), log)
+    assert found.cause == "script-error"
+    assert found.summary == f"the script failed: train.py: error: {told}".rstrip()
+
+
 def test_a_shell_script_from_windows() -> None:
     log = ["train.sh: line 2: $'\\r': command not found"]
     assert explain("job-1", status("the script exited with code 1", 1), log).cause == "shell"

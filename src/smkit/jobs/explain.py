@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 #: The end of the log, where pip's and a shell's last words stand.
 _LAST_LINES = 80
 _SHOWN_TRACEBACK_LINES = 60
+#: As many problems of a list as one sentence can hold.
+_SUMMARY_PROBLEMS = 3
 _TIMEOUT = "pass a longer timeout, or a faster instance_type; the script can save checkpoints and go on from them"
 _EXIT_CODE = re.compile(r"^ExitCode (-?[0-9]+)", re.MULTILINE)
 
@@ -180,8 +182,18 @@ def _of_script(script: Sequence[str], traceback: str, status: JobStatus) -> _Ver
     if not said:
         return "unknown", status.reason or "neither the service nor the log says why", ""
     if traceback or ": error:" in said[0]:
-        return "script-error", f"the script failed: {said[0]}", ""
+        return "script-error", f"the script failed: {_head_of(said)}", ""
     return "unknown", f"{status.reason}; the log ends with: {said[-1]}", ""
+
+
+def _head_of(said: Sequence[str]) -> str:
+    """Return the line that says what went wrong, with the list that it only announces."""
+    if not said[0].endswith(": error:"):
+        return said[0]
+    problems = [line.strip().removeprefix("- ") for line in said[1:] if line.strip()]
+    left_out = len(problems) - _SUMMARY_PROBLEMS
+    more = [f"and {left_out} more"] if left_out > 0 else []
+    return f"{said[0]} {'; '.join([*problems[:_SUMMARY_PROBLEMS], *more])}".rstrip()
 
 
 def _match(rules: Iterable[Rule], text: str, *, said: str = "") -> _Verdict | None:
