@@ -6,6 +6,7 @@ import json
 import os
 import pty
 import select
+import signal
 import subprocess
 import sys
 import time
@@ -16,6 +17,8 @@ import smkit
 from smkit.display import width_of
 
 pytestmark = pytest.mark.usefixtures("models")
+
+CTRL_C, CTRL_D = "\x03", "\x04"
 
 
 def run(*words: str, **options: object) -> subprocess.CompletedProcess[str]:
@@ -61,7 +64,11 @@ def on_a_terminal(*words: str, answer: str = "", columns: int = 60) -> tuple[int
             break
         shown += data
         if answer and shown.rstrip().endswith(b"[y/N]:"):
-            os.write(parent, f"{answer}\n".encode())
+            if answer == CTRL_C:
+                # The terminal is not the process's own, which would send the signal.
+                process.send_signal(signal.SIGINT)
+            else:
+                os.write(parent, f"{answer}\n".encode())
             answer = ""
     os.close(parent)
     return process.wait(timeout=60), shown.decode()
@@ -95,7 +102,10 @@ def test_a_terminal_gets_columns_that_fit_and_no_control_characters(columns: int
     assert not {"\x1b", "\u202e", "\x07"} & set(shown)
 
 
-@pytest.mark.parametrize(("answer", "code", "left"), [("y", 0, [3, 1]), ("n", 1, [3, 2, 1])])
+@pytest.mark.parametrize(
+    ("answer", "code", "left"),
+    [("y", 0, [3, 1]), ("n", 1, [3, 2, 1]), (CTRL_D, 1, [3, 2, 1]), (CTRL_C, 130, [3, 2, 1])],
+)
 def test_prune_asks_on_a_terminal(models: smkit.ArtifactStore, answer: str, code: int, left: list[int]) -> None:
     from tests.artifacts.helpers import fitted
 
@@ -103,6 +113,7 @@ def test_prune_asks_on_a_terminal(models: smkit.ArtifactStore, answer: str, code
     found, shown = on_a_terminal("models", "prune", "houses", "--keep-last", "1", answer=answer)
     assert found == code, shown
     assert "to be deleted for good: houses@2" in shown
+    assert shown.endswith("houses@2 deleted\r\n" if answer == "y" else "smkit: nothing was deleted\r\n")
     assert [version.version for version in models.versions("houses")] == left
 
 

@@ -17,11 +17,9 @@ import typer
 from typer.core import TyperGroup
 
 from smkit._version import __version__
+from smkit.cli.consent import INTERRUPTED
 from smkit.cli.output import write_message
 from smkit.errors import SmkitError
-
-#: What a shell says of a process that Ctrl-C ended: 128 and the number of SIGINT.
-_INTERRUPTED = 130
 
 
 class _Entry(NamedTuple):
@@ -143,7 +141,7 @@ class _Root(TyperGroup):
                 raise typer.Exit(1) from None
             except KeyboardInterrupt:
                 # Older versions of typer call it an error.
-                raise typer.Exit(_INTERRUPTED) from None
+                raise typer.Exit(INTERRUPTED) from None
 
 
 def _show_warning(message: Warning | str, *_: object, **__: object) -> None:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from smkit.cli.consent import agrees
 from smkit.cli.output import write_fields, write_json, write_message, write_table, write_text
 from smkit.cli.settings import settings_of
 
@@ -270,8 +271,7 @@ def _ask(question: str, *, yes: bool) -> None:
     if not sys.stdin.isatty():
         write_message("smkit: error: nothing was changed: nobody can be asked here; say --yes to consent")
         raise typer.Exit(1)
-    if not typer.confirm(question, err=True):
-        write_message("smkit: nothing was changed")
+    if not agrees(question, otherwise="smkit: nothing was changed"):
         raise typer.Exit(1)
 
 
@@ -377,10 +377,12 @@ def _write_settings(file: SettingsFile, *, yes: bool) -> None:
     if not file.is_changed:
         return
     write_message(file.diff())
-    may_ask = sys.stdin.isatty()
-    agreed = yes or file.before is None or (may_ask and typer.confirm(f"Change {file.path}?", err=True))
-    if not agreed:
-        write_message(f"smkit: {file.path} stays as it is, without what is shown above; --yes writes it")
-        return
+    if not yes and file.before is not None:
+        unwritten = f"smkit: {file.path} stays as it is, without what is shown above; --yes writes it"
+        if not sys.stdin.isatty():
+            write_message(unwritten)
+            return
+        if not agrees(f"Change {file.path}?", otherwise=unwritten):
+            return
     file.write()
     write_message(f"smkit: {file.path} written")

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from smkit.cli.completion import model_refs
+from smkit.cli.consent import agrees
 from smkit.cli.model_options import AnyNameArgument, JsonOption, WhyOption, store_of
 from smkit.cli.output import write_json, write_message, write_text
 from smkit.cli.parameters import parse_age
@@ -50,7 +51,8 @@ def prune(
         if not yes:
             listed = ", ".join(version.ref for version in chosen)
             write_message(f"to be deleted for good: {listed}")
-            typer.confirm("Delete?", abort=True, err=True)
+            if not agrees("Delete?", otherwise="smkit: nothing was deleted"):
+                raise typer.Exit(1)
         chosen = _prune_shown(store, chosen, why)
     if as_json:
         write_json({"dry_run": dry_run, "pruned": [version.ref for version in chosen]})
