@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import contextlib
 import importlib.util
 import os
@@ -59,6 +60,15 @@ def build_dataset(script: Path, settings: Settings) -> Dataset:
         )
     write_message(f"smkit: {script.name} gave {dataset.ref}")
     return dataset
+
+
+def defines_build(script: Path) -> bool:
+    """Return whether a file is a dataset script, judged by its text: it is not run."""
+    try:
+        tree = ast.parse(script.read_bytes())
+    except (OSError, SyntaxError, ValueError, RecursionError):
+        return False
+    return any(isinstance(node, ast.FunctionDef) and node.name == "build" for node in tree.body)
 
 
 def _build_of(module: ModuleType, script: Path) -> Callable[[Settings], object]:

@@ -29,7 +29,7 @@ def run(
         typer.Argument(
             metavar="SCRIPT",
             help="The training script; with --source-dir, a path inside it. Left out: train.py in the project's "
-            "folder, on what dataset.py beside it builds, if there is one.",
+            "folder. Without --dataset and --input it gets what build(settings) of a dataset.py beside it returns.",
         ),
     ] = None,
     *,
@@ -229,13 +229,15 @@ def run(
 
 
 def _entry_point(script: Path | None, source_dir: Path | None) -> tuple[Path, Path | None]:
-    """Return the script, and where none was named the dataset script beside it, if there is one."""
+    """Return the script, and the dataset script beside it, if there is one."""
     from smkit._config_layers import project_folder
+    from smkit.cli.dataset_script import defines_build
 
-    if script is not None:
-        return script, None
-    if source_dir is not None:
-        return Path(_SCRIPT), None
+    if script is not None or source_dir is not None:
+        entry_point = script or Path(_SCRIPT)
+        beside = (source_dir or Path()) / entry_point.parent / _DATASET_SCRIPT
+        # A dataset.py may as well be a module of the script's own.
+        return entry_point, beside if defines_build(beside) else None
     folder = project_folder()
     entry_point, beside = folder / _SCRIPT, folder / _DATASET_SCRIPT
     if not entry_point.is_file():
