@@ -189,6 +189,17 @@ def test_name_and_region_stand_in_the_settings(tmp_path: Path, monkeypatch: pyte
     assert create(tmp_path).written == (), "a second run needs no options: smkit.toml has what they said"
 
 
+def test_the_region_is_that_of_the_settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert create(tmp_path / "default").region == "cn-northwest-1"
+    monkeypatch.setenv("SMKIT_REGION", "us-east-1")
+    assert create(tmp_path / "other").region == "us-east-1"
+    assert 'region = "us-east-1"' in (tmp_path / "other" / "smkit.toml").read_text(encoding="utf-8")
+    (tmp_path / "kept").mkdir()
+    (tmp_path / "kept" / "smkit.toml").write_text('region = "cn-north-1"\n', encoding="utf-8")
+    assert create(tmp_path / "kept").region == "cn-north-1"
+
+
 def test_an_existing_settings_file_says_name_and_region(tmp_path: Path) -> None:
     (tmp_path / "smkit.toml").write_text('project = "prices"\nregion = "cn-north-1"\nbucket = "b-1"\n')
     project = create(tmp_path, name="prices")

@@ -40,7 +40,8 @@ def run(
 ) -> None:
     """Make a project that trains at once: script, dataset, notebook, tests, settings and made-up rows.
 
-    It overwrites nothing: all that is missing is written, or nothing. --region is the project's region.
+    It overwrites nothing: all that is missing is written, or nothing. The project's region is that of --region, else
+    that of the settings.
 
     Examples: smkit init; smkit init houses; smkit init houses --source s3 --region cn-north-1
     """
@@ -52,6 +53,7 @@ def run(
             {
                 "folder": str(project.folder),
                 "name": project.name,
+                "region": project.region,
                 "written": project.written,
                 "unchanged": project.unchanged,
                 "kept": project.kept,
@@ -71,4 +73,5 @@ def _say(project: CreatedProject, folder: Path) -> None:
         write_message(f"smkit: nothing to do: {project.folder} has every file of a project")
         return
     enter = "" if project.folder == Path.cwd() else f"cd {shlex.quote(str(folder))} && "
-    write_message(f"smkit: the project {project.name!r} is in {project.folder}; next: {enter}smkit run")
+    write_message(f"smkit: the project {project.name!r} of region {project.region} is in {project.folder}")
+    write_message(f"smkit: next: {enter}smkit run")

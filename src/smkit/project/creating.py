@@ -39,6 +39,7 @@ class CreatedProject:
     Args:
         folder: The project's folder, absolute.
         name: The project's name.
+        region: The project's region.
         written: The files that were written.
         unchanged: The files that were there already, just as they would have been written.
         kept: The files that were there with a content of the user's own, and stayed as they are.
@@ -46,6 +47,7 @@ class CreatedProject:
 
     folder: Path
     name: str
+    region: str
     written: tuple[str, ...]
     unchanged: tuple[str, ...]
     kept: tuple[str, ...]
@@ -68,7 +70,7 @@ def create(
 
     Raises:
         ConfigError: The name, the region or the source is not allowed, or an existing `smkit.toml` cannot be read or
-            says otherwise.
+            says otherwise, or a setting that holds here is not allowed.
         ProjectError: A file of the project exists with another content, or the folder cannot be written to.
     """
     try:
@@ -82,9 +84,9 @@ def create(
     try:
         _check_folder(folder)
         present = _settings_in(folder)
-        name = _agreed("project", name, present) or _name_from(folder)
-        region = _agreed("region", region, present) or Settings.model_fields["region"].default
-        contents = render(project=check_name(name, "project"), region=region, source=source)
+        name = check_name(_agreed("project", name, present) or _name_from(folder), "project")
+        region = _agreed("region", region, present) or Settings().region
+        contents = render(project=name, region=region, source=source)
         states = {path: _state_of(folder, path, content) for path, content in contents.items()}
     except OSError as error:
         if isinstance(error, ProjectError):
@@ -98,7 +100,7 @@ def create(
         )
     if paths["missing"]:
         place(folder, {path: contents[path] for path in paths["missing"]})
-    return CreatedProject(folder, name, written=paths["missing"], unchanged=paths["same"], kept=paths["other"])
+    return CreatedProject(folder, name, region, written=paths["missing"], unchanged=paths["same"], kept=paths["other"])
 
 
 def _check_folder(folder: Path) -> None:
