@@ -189,10 +189,16 @@ def promote(
 
     Example: smkit models promote houses@4 production --expected 3 --why "better rmse"
     """
-    from smkit.naming import parse_reference
+    from smkit.naming import check_alias, parse_reference
 
-    move = store_of(context).promote(ref, alias, why=why, expected=parse_expected(expected))
-    _write_move(parse_reference(ref, "model").name, alias, move, as_json=as_json)
+    store, name = store_of(context), parse_reference(ref, "model").name
+    before = store.aliases(name).get(check_alias(alias))
+    move = store.promote(ref, alias, why=why, expected=parse_expected(expected))
+    if move.version == before and not as_json:
+        # No move was made: the record is that of an earlier one.
+        write_text(f"{alias} names {name}@{move.version} already")
+        return
+    _write_move(name, alias, move, as_json=as_json)
 
 
 @app.command()
