@@ -67,16 +67,16 @@ def test_further_buckets(aws_env: str, bucket: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("words", "code", "says"),
+    ("words", "says"),
     [
-        (("--only", "bukket"), 1, "did you mean 'bucket'"),
-        (("--bucket", "raw_data"), 1, "is not a bucket name"),
-        (("--timeout", "0"), 2, "timeout"),
-        (("--timeout", "soon"), 2, "timeout"),
+        (("--only", "bukket"), "did you mean 'bucket'"),
+        (("--bucket", "raw_data"), "is not a bucket name"),
+        (("--timeout", "0"), "timeout"),
+        (("--timeout", "soon"), "timeout"),
     ],
 )
-def test_wrong_words(words: tuple[str, ...], code: int, says: str) -> None:
-    result = call(*words, code=code)
+def test_wrong_words(words: tuple[str, ...], says: str) -> None:
+    result = call(*words, code=2)
     assert says in result.stderr
     assert result.stdout == ""
 

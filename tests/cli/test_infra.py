@@ -53,8 +53,8 @@ def test_template_prints_what_is_deployed(cli: Cli) -> None:
     assert cli("infra", "template", "foundation").out == read_template("foundation")
     users = cli("infra", "template", "studio", "--user", "anna", "--user", "bo").out
     assert users == read_template("studio", users=["anna", "bo"])
-    assert "did you mean 'studio'" in cli("infra", "template", "stuido", code=1).err
-    assert "is not a user profile's name" in cli("infra", "template", "studio", "--user", "a b", code=1).err
+    assert "did you mean 'studio'" in cli("infra", "template", "stuido", code=2).err
+    assert "is not a user profile's name" in cli("infra", "template", "studio", "--user", "a b", code=2).err
 
 
 def test_deploy_shows_makes_and_writes_down(cli: Cli, project: str, tmp_path: Path) -> None:

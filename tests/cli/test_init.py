@@ -30,12 +30,13 @@ def test_it_names_what_it_wrote_and_what_comes_next(tmp_path: Path) -> None:
         str(path.relative_to(tmp_path / "my houses")) for path in (tmp_path / "my houses").rglob("*") if path.is_file()
     )
     assert result.err.splitlines() == [
-        f"smkit: the project 'my-houses' is in {tmp_path}/my houses; next: cd 'my houses' && smkit run"
+        f"smkit: the project 'my-houses' of region cn-northwest-1 is in {tmp_path}/my houses",
+        "smkit: next: cd 'my houses' && smkit run",
     ]
 
 
 def test_it_takes_the_working_folder(tmp_path: Path) -> None:
-    assert init().err.endswith("; next: smkit run\n")
+    assert init().err.endswith("\nsmkit: next: smkit run\n")
     assert (tmp_path / "train.py").is_file()
 
 
@@ -43,7 +44,7 @@ def test_json_is_one_document(tmp_path: Path) -> None:
     (tmp_path / "README.md").write_text("mine")
     result = init("--json", "--name", "prices")
     facts = result.json
-    assert list(facts) == ["folder", "name", "written", "unchanged", "kept"]
+    assert list(facts) == ["folder", "name", "region", "written", "unchanged", "kept"]
     assert (facts["folder"], facts["name"], facts["unchanged"], facts["kept"]) == (
         str(tmp_path),
         "prices",
@@ -80,21 +81,23 @@ def test_what_is_the_users_own_is_kept_and_named(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("words", "message"),
+    ("words", "code", "message"),
     [
-        (("--name", "My Houses"), "'My Houses' is not a project name: 1 to 63 lower-case letters, digits"),
-        (("--source", "file"), "there is no source 'file'; did you mean 'files'?; sources are files, s3, postgres"),
-        (("--region", "ningxia"), "region 'ningxia' is not allowed"),
-        (("notes.txt",), "notes.txt is not a folder"),
-        (("taken",), "has train.py already, with another content; nothing was written"),
+        (("--name", "My Houses"), 2, "'My Houses' is not a project name: 1 to 63 lower-case letters, digits"),
+        (("--source", "file"), 2, "there is no source 'file'; did you mean 'files'?; sources are files, s3, postgres"),
+        (("--region", "ningxia"), 2, "region 'ningxia' is not allowed"),
+        (("notes.txt",), 1, "notes.txt is not a folder"),
+        (("taken",), 1, "has train.py already, with another content; nothing was written"),
     ],
 )
-def test_an_error_is_one_message_and_writes_nothing(tmp_path: Path, words: tuple[str, ...], message: str) -> None:
+def test_an_error_is_one_message_and_writes_nothing(
+    tmp_path: Path, words: tuple[str, ...], code: int, message: str
+) -> None:
     (tmp_path / "notes.txt").touch()
     (tmp_path / "taken").mkdir()
     (tmp_path / "taken" / "train.py").touch()
     before = sorted(tmp_path.rglob("*"))
-    result = init(*words, code=1)
+    result = init(*words, code=code)
     assert result.out == ""
     assert result.err.startswith("smkit: error: ")
     assert message in result.err

@@ -157,5 +157,5 @@ def test_a_profile_that_does_not_exist_is_one_message(
     monkeypatch.setenv("AWS_CONFIG_FILE", str(tmp_path / "config"))
     monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", str(tmp_path / "credentials"))
     words = ["jobs", "list", "--backend", "sagemaker", "--root", "s3://bucket/x", "--profile", "nosuch"]
-    shown = cli(*words, code=1).err
+    shown = cli(*words, code=2).err
     assert shown.startswith("smkit: error: the AWS profile 'nosuch' does not exist")

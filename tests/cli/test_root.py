@@ -79,8 +79,8 @@ def test_options_of_the_root_stand_anywhere(cli: Cli, tmp_path: Path, place: str
 
 def test_what_is_given_is_checked_and_wins(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SMKIT_BACKEND", "sagemaker")
-    assert "'eu' is not allowed" in cli("models", "list", "--region", "eu", code=1).err
-    assert "backend: expected 'local' or 'sagemaker'" in cli("jobs", "list", "--backend", "moon", code=1).err
+    assert "'eu' is not allowed" in cli("models", "list", "--region", "eu", code=2).err
+    assert "backend: expected 'local' or 'sagemaker'" in cli("jobs", "list", "--backend", "moon", code=2).err
     assert "no jobs yet" in cli("jobs", "list", "--backend", "local").err
 
 
@@ -89,6 +89,27 @@ def test_what_is_given_is_checked_and_wins(cli: Cli, monkeypatch: pytest.MonkeyP
 )
 def test_a_misspelt_command_gets_a_suggestion(cli: Cli, words: list[str], meant: str) -> None:
     assert f"Did you mean '{meant}'?" in cli(*words, code=2).err
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        ("infra deploy foo", "there is no template 'foo'"),
+        ("infra status foo", "there is no template 'foo'"),
+        ("infra deploy foundation --noncurrent-days -1", "--noncurrent-days"),
+        ("init --source foo", "there is no source 'foo'"),
+        ("doctor --only foo", "there is no check 'foo'"),
+        ("doctor --bucket BAD", "is not a bucket name"),
+        ("sandbox --account 12", "'12' is not an account: 12 digits"),
+        ("datasets show BAD!", "is not a dataset name"),
+        ("jobs show BAD!", "is not a job name"),
+        ("env show 0.1", "0.1"),
+        ("run nosuch.py", "'nosuch.py' does not exist"),
+    ],
+)
+def test_a_value_that_is_wrong_in_itself_is_exit_code_2(cli: Cli, words: str, said: str) -> None:
+    result = cli(*words.split(), code=2)
+    assert (said in result.err, result.out) == (True, ""), result.err
 
 
 def test_debug_shows_the_traceback_wherever_it_stands(tmp_path: Path) -> None:
@@ -118,7 +139,7 @@ def test_the_root_imports_no_command(option: str, tmp_path: Path) -> None:
         [sys.executable, "-c", code, option], capture_output=True, text=True, check=True, cwd=tmp_path
     )
     assert result.stdout.splitlines()[-1] == (
-        "['smkit._version', 'smkit.cli', 'smkit.cli.app', 'smkit.cli.output', 'smkit.errors'] []"
+        "['smkit._version', 'smkit.cli', 'smkit.cli.app', 'smkit.cli.consent', 'smkit.cli.output', 'smkit.errors'] []"
     )
 
 

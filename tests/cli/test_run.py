@@ -149,8 +149,10 @@ def test_without_a_script_the_projects_own_are_run(cli: Cli, tmp_path: Path, mon
     assert "building" not in shown.out
     assert "smkit: dataset.py gave houses@1" in shown.err
     assert smkit.DatasetStore().names() == ["houses"]
-    # Named, the script is run on what was named, which is nothing.
-    assert "channels []" in cli("run", "../train.py", "--name", "b").out
+    # A script that is named, or travels with its folder, has the same dataset beside it.
+    assert 'channels ["test","train"]' in cli("run", "../train.py", "--name", "b").out
+    assert 'channels ["test","train"]' in cli("run", "--source-dir", "..", "--name", "s").out
+    assert 'channels ["extra"]' in cli("run", "../train.py", "-i", "extra=../train.py", "--name", "i").out
     assert (
         'channels ["test","train"]' in cli("run", "../train.py", "--dataset-script", "../dataset.py", "--name", "c").out
     )
@@ -158,14 +160,22 @@ def test_without_a_script_the_projects_own_are_run(cli: Cli, tmp_path: Path, mon
     assert "dataset.py is not run" in cli("run", "--dry-run").err
 
 
+@pytest.mark.parametrize("text", ["def load():\n    return 1\n", "def build(:\n"])
+def test_a_module_that_is_called_dataset_is_not_run(cli: Cli, project: Path, text: str) -> None:
+    (project / "dataset.py").write_text(text, encoding="utf-8")
+    shown = cli("run", "train.py")
+    assert "channels []" in shown.out
+    assert "dataset.py gave" not in shown.err
+
+
 @pytest.mark.parametrize(
     ("text", "code", "said"),
     [
-        ("x = 1\n", 1, "defines no function build: write def build(settings"),
-        ("def build(settings):\n    return 3\n", 1, "returned int: return a dataset"),
+        ("x = 1\n", 2, "defines no function build: write def build(settings"),
+        ("def build(settings):\n    return 3\n", 2, "returned int: return a dataset"),
         ("def build(settings):\n    return helper.gone\n", 1, "NameError: name 'helper' is not defined"),
         ("import smkit\nraise smkit.SmkitError('as told')\n", 1, "smkit: error: as told"),
-        (None, 1, "does not exist: expected a script that defines def build"),
+        (None, 2, "does not exist: expected a script that defines def build"),
     ],
 )
 def test_what_a_dataset_script_can_do_wrong(cli: Cli, project: Path, text: str | None, code: int, said: str) -> None:
@@ -212,9 +222,9 @@ def test_a_wrong_command_line_is_exit_code_2(cli: Cli, tmp_path: Path, words: li
         (["t.py", "-d", "houses:1"], "did you mean 'houses@1'?"),
     ],
 )
-def test_what_the_library_refuses_is_exit_code_1(cli: Cli, tmp_path: Path, words: list[str], said: str) -> None:
+def test_what_the_library_refuses_is_exit_code_2_too(cli: Cli, tmp_path: Path, words: list[str], said: str) -> None:
     (tmp_path / "t.py").write_text("", encoding="utf-8")
-    shown = cli("run", *words, code=1)
+    shown = cli("run", *words, code=2)
     assert shown.err.startswith("smkit: error: ")
     assert said in shown.err
     assert smkit.JobRunner().jobs() == []

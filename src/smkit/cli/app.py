@@ -19,7 +19,10 @@ from typer.core import TyperGroup
 from smkit._version import __version__
 from smkit.cli.consent import INTERRUPTED
 from smkit.cli.output import write_message
-from smkit.errors import SmkitError
+from smkit.errors import ConfigError, SmkitError
+
+#: As typer's own for a command line that cannot be read.
+_WRONG_WORDS = 2
 
 
 class _Entry(NamedTuple):
@@ -138,7 +141,8 @@ class _Root(TyperGroup):
                 if ctx.params.get("debug"):
                     raise
                 write_message(f"smkit: error: {error}")
-                raise typer.Exit(1) from None
+                # An argument that is wrong in itself, whoever finds out: typer, a command or the library.
+                raise typer.Exit(_WRONG_WORDS if isinstance(error, ConfigError) else 1) from None
             except KeyboardInterrupt:
                 # Older versions of typer call it an error.
                 raise typer.Exit(INTERRUPTED) from None
@@ -197,8 +201,8 @@ def root(
     Settings come from the options below, SMKIT_* variables, .env, smkit.toml and pyproject.toml. The options from
     --region to --debug may also stand behind the command: smkit jobs list --region cn-north-1.
 
-    Exit codes: 0; 1 for an error, for a job that failed, or where a check found something wrong; 2 for a wrong
-    command line; 130 after Ctrl-C.
+    Exit codes: 0; 1 for an error, for a job that failed, or where a check found something wrong; 2 for a command
+    line or a setting that is wrong in itself; 130 after Ctrl-C.
     """
 
 

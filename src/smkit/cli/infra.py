@@ -88,6 +88,7 @@ def deploy(
         typer.Option(
             "--noncurrent-days",
             metavar="DAYS",
+            min=0,
             help="When S3 forgets what was deleted or overwritten: 180 at first; 0: never.",
         ),
     ] = None,
