@@ -471,7 +471,15 @@ def test_the_store_finds_datasets(settings: Settings) -> None:
     first, second = build(varied(10), settings), build(varied(20), settings)
     DatasetBuilder("flats", TableSource(varied(10)), settings).build()
     assert store.names() == ["flats", "houses"]
-    assert store.versions("houses") == [second, first]
+    versions = store.versions("houses")
+    assert versions == [second, first]
+    assert isinstance(versions, list)
+    html = versions._repr_html_()
+    assert html.count("<tr>") == 3
+    assert html.index("<td>houses@2</td>") < html.index("<td>houses@1</td>")
+    assert "train 20" in html
+    assert "houses@2" not in versions[1:]._repr_html_()
+    assert store.versions("nosuch")._repr_html_() == "<p>no versions</p>"
     assert store.get("houses") == store.get("houses@latest") == store.get("houses@2") == second
     assert store.get("houses@1").read().equals(first.read())
     with pytest.raises(VersionNotFound, match="did you mean 'houses'"):

@@ -295,7 +295,36 @@ def test_submit_returns_while_the_job_runs_and_another_runner_attaches(
 def test_jobs_are_listed_newest_first(runner: JobRunner, script: Script) -> None:
     assert runner.jobs() == []
     names = [runner.run(script(SAVE_MODEL), job_name=name).name for name in ("b", "c", "a")]
-    assert [job.name for job in runner.jobs()] == names[::-1]
+    jobs = runner.jobs()
+    assert [job.name for job in jobs] == names[::-1]
+    assert isinstance(jobs, list)
+    assert (jobs[0].name, [job.name for job in jobs[1:]]) == ("a", ["c", "b"])
+
+
+def test_a_list_of_jobs_is_a_table_in_a_notebook(
+    runner: JobRunner, script: Script, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert (runner.jobs()._repr_html_(), repr(runner.jobs())) == ("<p>no jobs</p>", "<TrainingJobs: none>")
+    for name in ("b", "c", "a", "d"):
+        runner.run(script(SAVE_MODEL), job_name=name)
+    jobs = runner.jobs()
+    html = jobs._repr_html_()
+    assert html.count("<tr>") == 5
+    assert [html.count(f"<td>{text}</td>") for text in ("a", "Completed")] == [1, 4]
+    assert "<tr><td>b</td>" in jobs[3:]._repr_html_()
+    monkeypatch.setattr("smkit.jobs.listing._HTML_ROWS", 3)
+    assert jobs._repr_html_().endswith("<p>and 1 more</p>")
+
+    def fail(self: TrainingJob) -> None:
+        raise JobNotFound("gone")
+
+    monkeypatch.setattr(TrainingJob, "state", fail)
+    assert jobs._repr_html_().count("not known just now") == 3
+    assert repr(jobs) == "<TrainingJobs: 4, d, a, c, ...>"
+
+
+def test_a_job_that_is_not_there_gets_a_suggestion(runner: JobRunner, script: Script) -> None:
+    runner.run(script(SAVE_MODEL), job_name="b")
     with pytest.raises(JobNotFound, match="there is no job 'bb'"):
         runner.attach("bb")
 

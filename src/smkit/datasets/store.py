@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from smkit.datasets.dataset import Dataset
+from smkit.datasets.listing import DatasetVersions
 from smkit.errors import IntegrityError
 from smkit.naming import check_name, parse_reference
 from smkit.storage import check_settings, open_store
@@ -50,10 +51,11 @@ class DatasetStore:
         log = self._open()
         return Dataset(log.get(parse_reference(ref, _WHAT)), log)
 
-    def versions(self, name: str) -> list[Dataset]:
+    def versions(self, name: str) -> DatasetVersions:
         """Return all versions of a dataset, newest first; none if there is no such dataset."""
         log = self._open()
-        return [Dataset(log.manifest(name, version), log) for version in log.versions(check_name(name, _WHAT))]
+        numbers = log.versions(check_name(name, _WHAT))
+        return DatasetVersions(Dataset(log.manifest(name, number), log) for number in numbers)
 
     def summaries(self, name: str) -> tuple[Summary, ...]:
         """Return what a list shows of the versions of a dataset, newest first, with a few requests however many.

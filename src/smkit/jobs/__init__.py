@@ -12,8 +12,9 @@ from __future__ import annotations
 from smkit.jobs.backend import Backend, JobStatus
 from smkit.jobs.channels import Channel
 from smkit.jobs.job import TrainingJob
+from smkit.jobs.listing import TrainingJobs
 from smkit.jobs.options import SageMakerOptions
 from smkit.jobs.runner import JobRunner
 from smkit.jobs.spec import JobSpec
 
-__all__ = ["Backend", "Channel", "JobRunner", "JobSpec", "JobStatus", "SageMakerOptions", "TrainingJob"]
+__all__ = ["Backend", "Channel", "JobRunner", "JobSpec", "JobStatus", "SageMakerOptions", "TrainingJob", "TrainingJobs"]

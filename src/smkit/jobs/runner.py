@@ -14,6 +14,7 @@ from smkit.errors import ConfigError, JobCheckWarning, JobNotFound, ServiceError
 from smkit.jobs.channels import as_channels
 from smkit.jobs.job import TrainingJob
 from smkit.jobs.job_names import generate_job_name
+from smkit.jobs.listing import TrainingJobs
 from smkit.jobs.local import LocalBackend
 from smkit.jobs.local_request import check_image, parse_local_environment
 from smkit.jobs.options import SageMakerOptions
@@ -285,10 +286,10 @@ class JobRunner:
         """
         return self._sagemaker().estimator(spec)
 
-    def jobs(self) -> list[TrainingJob]:
+    def jobs(self) -> TrainingJobs:
         """Return the jobs that the store knows, the newest first."""
         backend = self._backend()
-        return [TrainingJob(name, backend) for name in backend.names()]
+        return TrainingJobs(TrainingJob(name, backend) for name in backend.names())
 
     def attach(self, name: str) -> TrainingJob:
         """Return a job by its name, whichever process or machine submitted it.
