@@ -229,7 +229,9 @@ def diff(
 def profile(
     context: typer.Context,
     ref: _Ref,
-    split: Annotated[str | None, typer.Option("--split", help="Only this split: train, validation or test.")] = None,
+    split: Annotated[
+        str | None, typer.Option("--split", metavar="NAME", help="Only this split: train, validation or test.")
+    ] = None,
     column: Annotated[
         list[str] | None, typer.Option("--column", metavar="COLUMN", help="Only this column; may be repeated.")
     ] = None,

@@ -97,7 +97,7 @@ def build(
     context: typer.Context,
     names: Annotated[
         list[str],
-        typer.Argument(metavar="NAME...", help="Environments: 1.2-1, or '1.2-1[toolkits]'.", autocompletion=_names),
+        typer.Argument(metavar="NAME", help="Environments: 1.2-1, or '1.2-1[toolkits]'.", autocompletion=_names),
     ],
     *,
     as_json: _Json = False,
@@ -125,7 +125,7 @@ def build(
 @app.command()
 def remove(
     names: Annotated[
-        list[str] | None, typer.Argument(metavar="[NAME]...", help="Environments.", autocompletion=_names)
+        list[str] | None, typer.Argument(metavar="NAME", help="Environments.", autocompletion=_names)
     ] = None,
     *,
     everything: Annotated[bool, typer.Option("--all", help="Every environment, and what was left half built.")] = False,

@@ -22,7 +22,7 @@ def _sources() -> list[str]:
 
 def run(
     context: typer.Context,
-    folder: Annotated[Path, typer.Argument(metavar="[FOLDER]", help="Where; made if there is none.")] = Path(),
+    folder: Annotated[Path, typer.Argument(metavar="FOLDER", help="Where; made if there is none.")] = Path(),
     *,
     name: Annotated[
         str | None, typer.Option("--name", metavar="NAME", help="The project's name; default: the folder's.")

@@ -42,7 +42,7 @@ def _runner(context: typer.Context) -> JobRunner:
 def list_jobs(
     context: typer.Context,
     *,
-    limit: Annotated[int, typer.Option("--limit", "-n", min=1, help="Show at most so many.")] = 20,
+    limit: Annotated[int, typer.Option("--limit", "-n", metavar="N", min=1, help="Show at most so many.")] = 20,
     status: Annotated[
         list[str] | None,
         typer.Option(
@@ -70,7 +70,7 @@ def list_jobs(
         write_json([_brief(job, state) for job, state in chosen])
         return
     if not chosen:
-        write_message("no such jobs" if wanted else "no jobs yet: start one with smkit run train.py")
+        write_message("no such jobs" if wanted else "no jobs yet: start one with smkit run")
         return
     write_table(["name", "status", "created (UTC)", "duration", "script"], [_row(job, state) for job, state in chosen])
 

@@ -27,7 +27,7 @@ AnyNameArgument = Annotated[
     typer.Argument(metavar="NAME", help="A model's name; left out: all models.", autocompletion=model_names),
 ]
 AliasArgument = Annotated[str, typer.Argument(metavar="ALIAS", help="An alias, such as production.")]
-WhyOption = Annotated[str, typer.Option("--why", help="The reason, for the history.")]
+WhyOption = Annotated[str, typer.Option("--why", metavar="TEXT", help="The reason, for the history.")]
 ExpectedOption = Annotated[
     str | None,
     typer.Option(

@@ -79,7 +79,9 @@ def list_models(context: typer.Context, name: AnyNameArgument = None, as_json: J
         for one, versions, aliases in found
     ]
     if not rows:
-        write_message("no models yet: publish one with ArtifactStore().publish(name, model)")
+        write_message(
+            "no models yet: smkit run --publish NAME publishes one, as does ArtifactStore().publish(name, model)"
+        )
         return
     write_table(["name", "versions", "latest", "created (UTC)", "aliases"], rows)
 

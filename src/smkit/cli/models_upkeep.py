@@ -26,7 +26,9 @@ def prune(
         ),
     ],
     *,
-    keep_last: Annotated[int | None, typer.Option("--keep-last", min=1, help="Keep so many of the newest.")] = None,
+    keep_last: Annotated[
+        int | None, typer.Option("--keep-last", metavar="N", min=1, help="Keep so many of the newest.")
+    ] = None,
     keep_newer_than: Annotated[
         str | None, typer.Option("--keep-newer-than", metavar="AGE", help="Keep what is younger: 12h, 30d, 8w.")
     ] = None,

@@ -16,8 +16,12 @@ from smkit.cli.settings import settings_of
 def run(
     context: typer.Context,
     *,
-    port: Annotated[int, typer.Option("--port", min=0, max=65535, help="Port on 127.0.0.1; 0: a free one.")] = 0,
-    account: Annotated[str, typer.Option("--account", help="The account that it plays.")] = "123456789012",
+    port: Annotated[
+        int, typer.Option("--port", metavar="PORT", min=0, max=65535, help="Port on 127.0.0.1; 0: a free one.")
+    ] = 0,
+    account: Annotated[
+        str, typer.Option("--account", metavar="ACCOUNT", help="The account that it plays.")
+    ] = "123456789012",
     as_json: Annotated[bool, typer.Option("--json", help="Write one JSON document.")] = False,
 ) -> None:
     """Run a SageMaker on this machine that really trains, until Ctrl-C.
