@@ -52,6 +52,18 @@ def test_numbers_are_described_as_by_pandas(
     )
 
 
+@pytest.mark.parametrize("rows", [1, 2, 5])
+@pytest.mark.parametrize("odd", [[np.inf], [-np.inf, -np.inf], [np.inf, -np.inf]])
+def test_infinite_values_count_whatever_the_batches(odd: list[float], rows: int) -> None:
+    values = np.array([1.0, odd[0], 2.5, *odd[1:], 4.0])
+    moments = sketches.Moments()
+    for start in range(0, len(values), rows):
+        moments.add(values[start : start + rows])
+    with np.errstate(invalid="ignore"):
+        expected = pd.Series(values).agg(["mean", "std"])
+    np.testing.assert_array_equal(np.array([moments.mean, moments.std], dtype=float), expected)
+
+
 @pytest.fixture
 def dataset(settings: Settings) -> Dataset:
     table = pa.table(

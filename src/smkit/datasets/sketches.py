@@ -35,9 +35,17 @@ class Moments:
         self.count = 0
         self._mean = 0.0
         self._squares = 0.0
+        #: The sum of the infinite values: kept apart, as the difference of two means of which one is infinite says
+        #: nothing.
+        self._infinite = 0.0
 
     def add(self, values: NDArray[np.float64]) -> None:
         """Add values, none of them missing."""
+        finite = np.isfinite(values)
+        if not finite.all():
+            with np.errstate(invalid="ignore"):  # of both signs
+                self._infinite += float(values[~finite].sum())
+            values = np.where(finite, values, 0.0)
         if not len(values):
             return
         with np.errstate(invalid="ignore", over="ignore"):
@@ -51,13 +59,17 @@ class Moments:
 
     @property
     def mean(self) -> float | None:
-        """The mean; None of no values."""
-        return self._mean if self.count else None
+        """The mean, infinite or NaN where values are infinite, as by pandas; None of no values."""
+        if not self.count:
+            return None
+        return self._mean if self._infinite == 0.0 else self._infinite
 
     @property
     def std(self) -> float | None:
         """The sample standard deviation, as by pandas; None of fewer than two values."""
-        return math.sqrt(self._squares / (self.count - 1)) if self.count > 1 else None
+        if self.count < 2:
+            return None
+        return math.sqrt(self._squares / (self.count - 1)) if self._infinite == 0.0 else math.nan
 
 
 class Distinct:
