@@ -85,11 +85,12 @@ class _Side:
                 table = pa.Table.from_batches([batch])
                 self.profiler.add(table)
                 here = slice(start, start + table.num_rows)
-                self.high[here] = hash_rows(table, named, salt=0)
-                self.low[here] = hash_rows(table, named, salt=1)
+                # NaN and NULL are different content; only in a key, where neither may be, they are one.
+                self.high[here] = hash_rows(table, named, salt=0, nan_is_missing=False)
+                self.low[here] = hash_rows(table, named, salt=1, nan_is_missing=False)
                 if key:
                     self._check_key(table, start)
-                    self.values[here] = hash_rows(table, values, salt=2)
+                    self.values[here] = hash_rows(table, values, salt=2, nan_is_missing=False)
                     self.splits[here] = SPLITS.index(split)
                 start += table.num_rows
 

@@ -98,7 +98,8 @@ class DatasetDiff:
         left: The version before.
         right: The version after.
         key: The columns that name a row; none: rows are compared as a whole.
-        rows: Rows added, removed, changed. Rows are compared by the columns that both versions have, by 128-bit hashes.
+        rows: Rows added, removed, changed. Rows are compared by the columns that both versions have, by 128-bit hashes;
+            NaN and NULL are two values.
         splits: The rows of each split.
         columns: Every column of either version.
     """
@@ -120,7 +121,7 @@ class DatasetDiff:
 
     @property
     def is_same(self) -> bool:
-        """Whether both have the same columns, rows and splits."""
+        """Whether both have the same columns, rows and splits: by value, in any order; NaN is not NULL."""
         apart = self.rows.added or self.rows.removed or self.rows.changed or self.rows.moved
         splits = any(split.left != split.right for split in self.splits)
         return not (apart or splits or any(column.schema_change for column in self.columns))

@@ -53,38 +53,40 @@ def hash_positions(start: int, count: int, seed: int) -> NDArray[np.uint64]:
     return mix(np.arange(start, start + count, dtype=np.uint64), seed)
 
 
-def hash_rows(table: pa.Table, columns: Sequence[str], salt: int = 0) -> NDArray[np.uint64]:
+def hash_rows(
+    table: pa.Table, columns: Sequence[str], salt: int = 0, *, nan_is_missing: bool = True
+) -> NDArray[np.uint64]:
     """Hash the values of some columns, shape (rows,).
 
     Equal values hash alike whatever their type's width: 1 as int8, int64, float or true, 0.0 and -0.0, decimals of
-    different scale, times of different units; so a key keeps its hash when the source's types change. A missing value
-    is NULL or NaN: pandas has one value for the two.
+    different scale, times of different units; so a key keeps its hash when the source's types change.
 
     Args:
         table: The rows.
         columns: The columns that count, in this order.
         salt: Gives an independent hash of the same rows; even and odd salts hash text with different keys.
+        nan_is_missing: Whether NaN and NULL are one value, as for pandas; else every NaN equals every other.
 
     Raises:
         DatasetError: A column has a type that cannot be compared, such as a calendar interval.
     """
     combined = np.zeros(table.num_rows, dtype=np.uint64)
     for position, name in enumerate(columns):
-        chunks = [_hash(chunk, salt, name) for chunk in table.column(name).chunks]
+        chunks = [_hash(chunk, salt, name, nan_is_missing) for chunk in table.column(name).chunks]
         combined = mix(combined ^ np.concatenate([np.empty(0, dtype=np.uint64), *chunks]), salt + position)
     return combined
 
 
-def _hash(array: pa.Array, salt: int, name: str) -> NDArray[np.uint64]:
+def _hash(array: pa.Array, salt: int, name: str, nan_is_missing: bool) -> NDArray[np.uint64]:
     kind = stored_type(array.type)
     if array.type != kind:
         array = array.cast(kind)
-    hashed = mix(_bits(array, salt, name), salt)
-    missing = pc.is_null(array, nan_is_null=pa.types.is_floating(kind))
+    hashed = mix(_bits(array, salt, name, nan_is_missing), salt)
+    missing = pc.is_null(array, nan_is_null=nan_is_missing and pa.types.is_floating(kind))
     return np.where(missing.to_numpy(zero_copy_only=False), _MISSING, hashed)
 
 
-def _bits(array: pa.Array, salt: int, name: str) -> NDArray[np.uint64]:
+def _bits(array: pa.Array, salt: int, name: str, nan_is_missing: bool) -> NDArray[np.uint64]:
     """Return 64 bits of each value; whatever for missing ones."""
     kind = array.type
     if pa.types.is_null(kind):
@@ -103,17 +105,18 @@ def _bits(array: pa.Array, salt: int, name: str) -> NDArray[np.uint64]:
     if pa.types.is_struct(kind):
         combined = np.zeros(len(array), dtype=np.uint64)
         for position, child in enumerate(array.flatten()):
-            combined = mix(combined ^ _hash(child, salt, name), salt + position)
+            combined = mix(combined ^ _hash(child, salt, name, nan_is_missing), salt + position)
         return combined
     if pa.types.is_map(kind):
         pairs = pa.StructArray.from_arrays([array.keys, array.items], names=["key", "value"])
-        return _list_bits(array.offsets.to_numpy(), pairs, salt, name)
+        return _list_bits(array.offsets.to_numpy(), pairs, salt, name, nan_is_missing)
     if pa.types.is_list(kind):
-        return _list_bits(array.offsets.to_numpy(), array.values, salt, name)
+        return _list_bits(array.offsets.to_numpy(), array.values, salt, name, nan_is_missing)
     return _text_bits(array, salt)
 
 
 def _float_bits(values: NDArray[np.float64], salt: int) -> NDArray[np.uint64]:
+    values = np.where(np.isnan(values), np.nan, values)  # NaN has many bit patterns
     whole = (values == np.floor(values)) & (values >= -(2.0**63)) & (values < 2.0**63)
     integers = _unsigned(np.where(whole, values, 0.0).astype(np.int64))
     return np.where(whole, integers, mix(np.ascontiguousarray(values).view(np.uint64), salt + _NO_INTEGER))
@@ -154,11 +157,13 @@ def _scaled(value: decimal.Decimal) -> bytes:
     return int(exact).to_bytes(32, "little", signed=True)
 
 
-def _list_bits(offsets: NDArray[np.int32], items: pa.Array, salt: int, name: str) -> NDArray[np.uint64]:
+def _list_bits(
+    offsets: NDArray[np.int32], items: pa.Array, salt: int, name: str, nan_is_missing: bool
+) -> NDArray[np.uint64]:
     """Add up the hashes of a list's items, each with its place in the list."""
     offsets = offsets.astype(np.int64)
     lengths = np.diff(offsets)
-    hashed = _hash(items.slice(offsets[0], offsets[-1] - offsets[0]), salt, name)
+    hashed = _hash(items.slice(offsets[0], offsets[-1] - offsets[0]), salt, name, nan_is_missing)
     offsets -= offsets[0]
     places = np.arange(len(hashed)) - np.repeat(offsets[:-1], lengths)
     terms = mix(hashed ^ mix(_unsigned(places), salt), salt + 1)
