@@ -16,6 +16,7 @@ import distributed
 import numpy as np
 import pandas as pd
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from hypothesis import HealthCheck, given
 from hypothesis import settings as hypothesis_settings
@@ -234,6 +235,25 @@ def test_every_split_rule(rule: dict[str, Any], roots: tuple[Settings, Settings]
     assert isinstance(
         built, {"city": (Dataset, EmptySplitError), "citty": MissingColumnError}.get(rule.get("by"), Dataset)
     )  # type: ignore[arg-type]
+
+
+def test_types_that_pandas_lacks_are_kept(roots: tuple[Settings, Settings], client: Any, tmp_path: Path) -> None:
+    """Of some columns a file, or every file, has no value."""
+    table = pa.table(
+        {
+            "price": pa.array(["1.50", None, "99.00", "12345678.90"]).cast(pa.decimal128(10, 2)),
+            "items": pa.array([[], None, [1], []], pa.list_(pa.int32())),
+            "none": pa.array([[], None, [], []], pa.list_(pa.date32())),
+            "sold": pa.array([None] * 4, pa.date32()),
+        }
+    )
+    (tmp_path / "raw").mkdir()
+    for number in range(4):
+        pq.write_table(table.slice(number, 1), tmp_path / f"raw/{number}.parquet")
+    source = FileSource(tmp_path / "raw")
+    twice = assert_same(lambda s: houses(source)(s).map(lambda rows: rows).map(lambda rows: rows), *roots, client)
+    assert isinstance(twice, Dataset)
+    assert twice.read_arrow().equals(table)
 
 
 @pytest.fixture

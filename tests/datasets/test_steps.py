@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import datetime as dt
+import decimal
 import functools
 import itertools
 import pickle
@@ -21,6 +23,7 @@ from smkit.datasets.running import Run
 from smkit.datasets.steps import Clean
 from smkit.datasets.transforms import Map, code_digest
 from smkit.errors import ConfigError, DatasetError, EmptyResultError, MissingColumnError, TransformError
+from smkit.frames import to_pandas
 from tests.datasets.conftest import BatchSource, TableSource
 
 if TYPE_CHECKING:
@@ -293,6 +296,101 @@ def test_types_that_differ_between_batches_are_unified(settings: Settings) -> No
         assert dataset.version == 1
         assert dataset.schema.field("z").type == pa.float64()
         assert dataset.schema.field("d").type == pa.decimal128(5, 2)
+
+
+D = decimal.Decimal
+#: What PostgreSQL's types become, each with values that are narrower than it, and what is missing.
+TYPED = {
+    "price": pa.array([D("12.34"), None, D("0.50"), D("1.00")], pa.decimal128(10, 2)),
+    "mean": pa.array([D("1." + "3" * 38), D("0.5"), None, None], pa.decimal256(76, 38)),
+    "rooms": pa.array([[1, None], [], None, [2]], pa.list_(pa.int32())),
+    "marks": pa.array([[0.5], None, [NAN, None], []], pa.list_(pa.float32())),
+    "taxes": pa.array([[D("1.5")], None, [], [None]], pa.list_(pa.decimal128(6, 2))),
+    "empty": pa.array([[], None, [], [None]], pa.list_(pa.int64())),
+    "sold": pa.array([None] * 4, pa.date32()),
+    "text": pa.array([None] * 4, pa.string()),
+    "raw": pa.array([b"\x00", None, b"", b"a"], pa.binary()),
+    "at": pa.array([dt.time(1, 2, 3), None, dt.time(0), dt.time(23)], pa.time64("us")),
+    "opens": pa.array([dt.time(1, 2, 3), None, dt.time(0), dt.time(23)], pa.time32("s")),
+    "seen": pa.array([None, None, dt.datetime(2026, 1, 1, tzinfo=dt.timezone.utc), None], pa.timestamp("us", "UTC")),
+    "days": pa.array([[dt.date(2026, 1, 1)], [None], None, []], pa.list_(pa.date32())),
+    "small": pa.array([1, None, 3, 4], pa.int16()),
+    "whole": pa.array([1, 2, 3, 4], pa.int32()),
+    "half": pa.array([0.5, None, 1.5, 2.5], pa.float32()),
+    "new": pa.array([None] * 4, pa.bool_()),
+    "pair": pa.array(
+        [{"x": 1, "y": None}, None, {"x": None, "y": None}, None], pa.struct([("x", pa.int8()), ("y", pa.date32())])
+    ),
+}
+
+
+@pytest.mark.parametrize("function", [lambda frame: frame, lambda frame: frame.set_index("price")])
+@pytest.mark.parametrize("batch_size", [1, 3, 100])
+def test_map_keeps_the_types_of_what_it_does_not_change(function: Any, batch_size: int, settings: Settings) -> None:
+    table = pa.table(TYPED)
+    for per in ("batch", "dataset"):
+        builder = DatasetBuilder("houses", TableSource(table), settings).map(function, per=per).map(function, per=per)
+        read = builder.build(batch_size=batch_size).read_arrow()
+        assert read.schema == table.schema
+        assert repr(read.to_pylist()) == repr(table.to_pylist())
+
+
+def test_a_mapped_dataset_grows_by_values_of_any_size(settings: Settings) -> None:
+    def day(number: int, price: str, sold: dt.date | None) -> pa.Table:
+        kinds = {"id": pa.int64(), "price": pa.decimal128(10, 2), "sold": pa.date32(), "items": pa.list_(pa.int32())}
+        values = {"id": number, "price": D(price), "sold": sold, "items": [] if sold is None else [number]}
+        return pa.table({name: pa.array([values[name]], kind) for name, kind in kinds.items()})
+
+    for number, (price, sold) in enumerate([("1.50", None), ("12345678.90", dt.date(2026, 1, 1)), ("0.01", None)]):
+        source = TableSource(day(number, price, sold))
+        grown = DatasetBuilder("houses", source, settings).map(lambda frame: frame).append("id").build()
+    assert grown.ref == "houses@3"
+    assert grown.read_arrow()["price"].to_pylist() == [D("1.50"), D("12345678.90"), D("0.01")]
+
+
+def test_map_changes_types_where_values_are_others(settings: Settings) -> None:
+    """Whichever values are missing in a batch, or in the parts of one that are tried out."""
+    table = pa.table(
+        {
+            "price": pa.array([D("1.25"), D("2.50"), D("3.75"), None], pa.decimal128(4, 2)),
+            "text": ["1.5", None, None, "20.25"],
+            "tags": pa.array([[], None, ["2026-01-01"], []], pa.list_(pa.string())),
+            "seen": pa.array([0, 1, 2, 3], pa.timestamp("us")),
+            "items": pa.array([[1], [], None, [2]], pa.list_(pa.int32())),
+            "marks": pa.array([[0.5], [], None, [1.5]], pa.list_(pa.float32())),
+            "opens": pa.array([dt.time(1), None, dt.time(2), dt.time(3)], pa.time32("s")),
+        }
+    )
+
+    def change(frame: pd.DataFrame) -> pd.DataFrame:
+        return frame.assign(
+            price=[None if value is None else value * 1000 + D("0.001") for value in frame["price"]],
+            text=[D(value) if isinstance(value, str) else None for value in frame["text"]],
+            tags=[value and [dt.date.fromisoformat(item) for item in value] for value in frame["tags"]],
+            seen=frame["seen"].dt.date,
+            items=[value and [item + 2**40 for item in value] for value in frame["items"]],
+            marks=[value and [item + 0.1 for item in value] for value in frame["marks"]],
+            opens=[value and value.replace(microsecond=5) for value in frame["opens"]],
+        )
+
+    digests = set()
+    for batch_size in (1, 2, 3, 100):
+        dataset = build(table, change, settings, batch_size=batch_size)
+        digests.add(dataset.digest)
+    assert len(digests) == 1
+    expected = change(to_pandas(table))
+    assert dataset.read_arrow().to_pydict() == {
+        name: [None if value is pd.NaT else value for value in expected[name]] for name in expected
+    }
+    assert dict(zip(dataset.schema.names, map(str, dataset.schema.types), strict=True)) == {
+        "price": "decimal128(7, 3)",
+        "text": "decimal128(4, 2)",
+        "tags": "list<item: date32[day]>",
+        "seen": "date32[day]",
+        "items": "list<item: int64>",
+        "marks": "list<item: double>",
+        "opens": "time64[us]",
+    }
 
 
 def test_values_that_no_common_type_holds_are_refused(settings: Settings) -> None:

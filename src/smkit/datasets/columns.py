@@ -15,6 +15,8 @@ if TYPE_CHECKING:
 _SIGNED = {8: pa.int8(), 16: pa.int16(), 32: pa.int32(), 64: pa.int64()}
 _UNSIGNED = {8: pa.uint8(), 16: pa.uint16(), 32: pa.uint32(), 64: pa.uint64()}
 _TIME_UNITS = ("s", "ms", "us", "ns")
+#: Metadata of a field that lacks values: the type that it has where no batch has values.
+_FALLBACK = b"smkit:fallback"
 
 
 def stored_type(kind: pa.DataType) -> pa.DataType:
@@ -41,12 +43,13 @@ def stored_type(kind: pa.DataType) -> pa.DataType:
 
 
 def stored_table(table: pa.Table) -> pa.Table:
-    """Return the rows with the types in which they are stored, without metadata.
+    """Return the rows with the types in which they are stored, without metadata but that of `with_fallback`.
 
     Raises:
         DatasetError: A value does not fit the type.
     """
-    return cast_table(table, pa.schema([(field.name, stored_type(field.type)) for field in table.schema]))
+    schema = pa.schema([(field.name, stored_type(field.type)) for field in table.schema])
+    return cast_table(table, pa.schema([_like(field, old) for field, old in zip(schema, table.schema, strict=True)]))
 
 
 def cast_table(table: pa.Table, schema: pa.Schema) -> pa.Table:
@@ -115,7 +118,7 @@ def unify_schemas(schemas: Iterable[pa.Schema]) -> pa.Schema:
     schemas = iter(schemas)
     unified = next(schemas)
     for schema in schemas:
-        if schema.equals(unified):
+        if schema.equals(unified, check_metadata=True):
             continue
         fields = []
         for one, other in zip(unified, schema, strict=True):
@@ -125,9 +128,39 @@ def unify_schemas(schemas: Iterable[pa.Schema]) -> pa.Schema:
                     f"column {one.name!r} has type {one.type} in one batch and {other.type} in another; "
                     f"set its type in a map step, for example with astype"
                 )
-            fields.append(pa.field(one.name, kind))
+            fields.append(_like(pa.field(one.name, kind), one, other))
         unified = pa.schema(fields)
     return unified
+
+
+def with_fallback(field: pa.Field, kind: pa.DataType) -> pa.Field:
+    """Return a field of a batch, and remember its type beside it where the batch lacks the values that would tell."""
+    if not _lacks_values(field.type) or _lacks_values(kind):
+        return field
+    return field.with_metadata({_FALLBACK: pa.schema([("", kind)]).serialize().to_pybytes()})
+
+
+def settled(schema: pa.Schema) -> pa.Schema:
+    """Return the schema of all rows, without metadata: columns of which no batch had values have their fallback."""
+    return pa.schema([(field.name, _settled(field)) for field in schema])
+
+
+def _settled(field: pa.Field) -> pa.DataType:
+    packed = (field.metadata or {}).get(_FALLBACK)
+    if packed is None:
+        return field.type
+    [fallback] = pa.ipc.read_schema(pa.py_buffer(packed)).types
+    return unify_types(field.type, fallback) or field.type
+
+
+def _like(field: pa.Field, *others: pa.Field) -> pa.Field:
+    """Return the field with the fallback that one of the others has, as long as it lacks values."""
+    packed = next((o.metadata[_FALLBACK] for o in others if o.metadata and _FALLBACK in o.metadata), None)
+    return field.with_metadata({_FALLBACK: packed}) if packed and _lacks_values(field.type) else field
+
+
+def _lacks_values(kind: pa.DataType) -> bool:
+    return pa.types.is_null(kind) or any(_lacks_values(kind.field(i).type) for i in range(kind.num_fields))
 
 
 def check_fits(schema: pa.Schema, like: pa.Schema) -> None:
@@ -193,6 +226,10 @@ def _unify_timestamps(one: pa.DataType, other: pa.DataType) -> pa.DataType | Non
     return pa.timestamp(max(one.unit, other.unit, key=_TIME_UNITS.index), one.tz) if one.tz == other.tz else None
 
 
+def _unify_times(one: pa.DataType, other: pa.DataType) -> pa.DataType:
+    return max(one, other, key=lambda kind: _TIME_UNITS.index(kind.unit))
+
+
 def _unify_lists(one: pa.DataType, other: pa.DataType) -> pa.DataType | None:
     items = unify_types(one.value_type, other.value_type)
     return None if items is None else pa.list_(items)
@@ -210,6 +247,7 @@ _RULES: tuple[tuple[Callable[[pa.DataType], bool], Callable[[pa.DataType, pa.Dat
     (_is_number, _unify_numbers),
     (pa.types.is_decimal, _unify_decimals),
     (pa.types.is_timestamp, _unify_timestamps),
+    (pa.types.is_time, _unify_times),
     (pa.types.is_list, _unify_lists),
     (pa.types.is_struct, _unify_structs),
 )

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
-from smkit.datasets.columns import cast_table, check_fits, stored_table, unify_schemas
+from smkit.datasets.columns import cast_table, check_fits, settled, stored_table, unify_schemas
 from smkit.datasets.staging import disk_errors
 
 if TYPE_CHECKING:
@@ -68,6 +68,8 @@ class Spool:
         if self._unified is not None and like is not None:
             check_fits(self._unified, like)
             self._unified = like
+        elif self._unified is not None:
+            self._unified = settled(self._unified)
 
     def _finish(self) -> None:
         if self._writer is not None:

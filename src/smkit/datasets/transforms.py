@@ -11,10 +11,11 @@ from typing import TYPE_CHECKING, Any, Literal, NoReturn
 
 import pandas as pd
 
-from smkit.datasets.columns import cast_table, concat, differing
+from smkit.datasets.columns import cast_table, concat, differing, settled
+from smkit.datasets.returned import returned_table
 from smkit.datasets.running import BEGINNING
 from smkit.errors import DatasetError, TransformError
-from smkit.frames import to_arrow, to_pandas
+from smkit.frames import to_pandas
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterator
@@ -97,7 +98,7 @@ class Map:
         if frame.columns.empty:
             self._fail("it returned a frame without columns", table, batch, first_row)
         try:
-            return to_arrow(frame)
+            return returned_table(frame, settled(table.schema))
         except ValueError as error:
             self._fail(str(error), table, batch, first_row, error)
 

@@ -15,7 +15,7 @@ from smkit.datasets.cluster.rows import ClusterRows
 from smkit.datasets.cluster.storing import open_target, pending, write_part
 from smkit.datasets.cluster.units import divide_source
 from smkit.datasets.cluster.work import Work
-from smkit.datasets.columns import cast_table, check_fits, unify_schemas
+from smkit.datasets.columns import cast_table, check_fits, settled, unify_schemas
 from smkit.datasets.recipe import Built
 from smkit.datasets.splits import SPLITS, check_splits
 from smkit.datasets.splitters import start_splitter
@@ -60,6 +60,7 @@ def build_on(client: Client, recipe: Recipe, log: VersionLog, settings: Settings
         if recipe.like is not None:
             check_fits(schema, recipe.like)
             schema = recipe.like
+        schema = settled(schema)
         writing.check_storable(schema, recipe.format)
         placed = _place(rows, recipe, schema, left)
         counts = {split: int((placed == index).sum()) for index, split in enumerate(SPLITS)}
