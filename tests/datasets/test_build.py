@@ -8,10 +8,12 @@ import decimal
 import hashlib
 import io
 import json
+import os
 import re
 from pathlib import Path
 from typing import Any
 
+import boto3
 import numpy as np
 import pandas as pd
 import pyarrow as pa
@@ -21,7 +23,7 @@ from hypothesis import HealthCheck, given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
-from smkit import Dataset, DatasetBuilder, DatasetStore, FrameSource, Settings
+from smkit import Dataset, DatasetBuilder, DatasetStore, FileSource, FrameSource, S3Source, Settings
 from smkit.datasets import writing
 from smkit.errors import (
     ConfigError,
@@ -595,3 +597,47 @@ def test_s3_holds_the_same_dataset(aws_env: str, bucket: str, settings: Settings
     stored.verify()
     assert DatasetBuilder("houses", TableSource(varied(300)), remote).split(test=0.5).build() == stored
     assert files_below(temporary) == []
+
+
+@pytest.mark.parametrize("kind", ["file", "s3"])
+def test_files_that_change_between_lineage_and_rows_are_refused(
+    kind: str, aws_env: str, bucket: str, settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    s3 = boto3.client("s3", region_name="cn-northwest-1")
+    folder = tmp_path / "raw"
+    folder.mkdir()
+
+    def write(name: str, text: str | None) -> None:
+        if kind == "s3":
+            s3.delete_object(Bucket=bucket, Key=f"raw/{name}") if text is None else s3.put_object(
+                Bucket=bucket, Key=f"raw/{name}", Body=text.encode()
+            )
+        elif text is None:
+            (folder / name).unlink()
+        else:
+            # A copy that keeps its time, as by `cp -p`, shows in nothing but its bytes.
+            (folder / name).write_text(text)
+            os.utime(folder / name, ns=(10**18, 10**18))
+
+    for name in ("a.csv", "c.csv"):
+        write(name, "x\n1\n")
+    source = FileSource(folder) if kind == "file" else S3Source(f"s3://{bucket}/raw/", settings=settings)
+    describe = type(source).describe
+    changes: list[tuple[str, str | None]] = [("a.csv", "x\n2\n"), ("b.csv", "x\n3\n"), ("c.csv", None)]
+
+    def describe_and_change(self: Any) -> dict[str, Any]:
+        described = describe(self)
+        while changes:
+            write(*changes.pop())
+        return described
+
+    monkeypatch.setattr(type(source), "describe", describe_and_change)
+    builder = DatasetBuilder("houses", source, settings)
+    with pytest.raises(SourceError, match=r"raw.* changed while dataset 'houses' was built") as caught:
+        builder.build()
+    for words in ("a.csv has other content", "b.csv is new", "c.csv is gone", "build again when nobody writes them"):
+        assert words in str(caught.value)
+    assert DatasetStore(settings).names() == []
+    dataset = builder.build()
+    assert dataset.read()["x"].tolist() == [2, 3]
+    assert len(dataset.manifest.body["source"]["files" if kind == "file" else "objects"]) == 2

@@ -87,6 +87,8 @@ def _fill(spool: Spool, recipe: Recipe) -> int:
             if violations := found(run.checks[::-1]):
                 raise violation_error(violations, recipe.name) from error
             raise
+    # Before what is wrong with the rows, which may be rows that nobody meant.
+    recipe.check_unchanged()
     # Generators start from the last: its check comes first.
     recipe.check(run.checks[::-1], read=read, left=spool.rows)
     return read

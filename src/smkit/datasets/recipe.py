@@ -30,6 +30,10 @@ if TYPE_CHECKING:
     from smkit.versioning import PendingFile
 
 
+#: Changed files that an error names.
+_SHOWN = 3
+
+
 class RowSource(Protocol):
     """What a dataset is built from: smkit's sources, or anything of this shape."""
 
@@ -92,6 +96,30 @@ class Recipe:
         disabled = None if self.progress is None else not self.progress
         return tqdm(desc=self.name, unit=" rows", unit_scale=True, disable=disabled)
 
+    def check_unchanged(self) -> None:
+        """Compare the files of the source with those that it described before they were read.
+
+        Between the two anybody may have written them, and the lineage would tell of other bytes than the rows came
+        from.
+
+        Raises:
+            SourceError: Some are others now; they are named.
+        """
+        # What else describes itself need not say the same twice.
+        if not callable(getattr(self.source, "identities", None)):
+            return
+        before, after = _files_in(self.described), _files_in(self.source.describe())
+        changes = [f"{name} is gone" for name in before if name not in after]
+        changes += [f"{name} is new" for name in after if name not in before]
+        changes += [f"{name} has other content" for name in before if name in after and before[name] != after[name]]
+        if changes:
+            more = f" and {len(changes) - _SHOWN:,} more" if len(changes) > _SHOWN else ""
+            raise SourceError(
+                f"{self.source!r} changed while dataset {self.name!r} was built from it: "
+                f"{'; '.join(changes[:_SHOWN])}{more}. Its lineage would name other files than its rows came from: "
+                f"build again when nobody writes them"
+            )
+
     def check(self, checks: Sequence[SchemaCheck], *, read: int, left: int) -> None:
         """Judge what came of all rows.
 
@@ -128,6 +156,12 @@ class Built:
     rows: Mapping[str, int]
     files: Sequence[PendingFile]
     folder: Path
+
+
+def _files_in(described: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what a source of files says of each, by name."""
+    listed = described.get("files") or described.get("objects") or ()
+    return {"/".join(filter(None, [one.get("bucket"), one.get("name", one.get("key"))])): one for one in listed}
 
 
 def rows_of(source: RowSource, batch_size: int) -> Generator[pa.Table]:
