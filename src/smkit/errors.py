@@ -83,6 +83,10 @@ class QueryError(SourceError, ValueError):
 # --- datasets ---------------------------------------------------------------------------------------------------
 
 
+class WideDecimalWarning(UserWarning):
+    """A column has decimals of more than 38 digits: the oldest training image cannot read any column beside it."""
+
+
 class DatasetError(SmkitError, ValueError):
     """A dataset could not be built."""
 

@@ -324,6 +324,7 @@ TYPED = {
 }
 
 
+@pytest.mark.filterwarnings("ignore::smkit.errors.WideDecimalWarning")
 @pytest.mark.parametrize("function", [lambda frame: frame, lambda frame: frame.set_index("price")])
 @pytest.mark.parametrize("batch_size", [1, 3, 100])
 def test_map_keeps_the_types_of_what_it_does_not_change(function: Any, batch_size: int, settings: Settings) -> None:

@@ -18,7 +18,7 @@ from smkit.datasets.splits import SPLITS, SplitRule, make_rule
 from smkit.datasets.steps import Check, Clean, columns_of
 from smkit.datasets.store import open_log
 from smkit.datasets.transforms import Map
-from smkit.datasets.writing import Format
+from smkit.datasets.writing import Format, warn_of_wide_decimals
 from smkit.environment import describe_environment
 from smkit.errors import ConfigError, IntegrityError
 from smkit.naming import check_name
@@ -233,6 +233,7 @@ class DatasetBuilder:
                 built = stack.enter_context(build_on(client, recipe, log, settings))
             if built is None:  # no row is new
                 return cast("Dataset", adding.parent if adding else None)
+            warn_of_wide_decimals(built.schema, self.name, frames=2)
             return Dataset(self._publish(built, recipe, log, settings), log)
 
     def _publish(self, built: Built, recipe: Recipe, log: VersionLog, settings: Settings) -> Manifest:

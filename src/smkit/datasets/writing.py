@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import warnings
 from collections import deque
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any, BinaryIO, Literal, cast
@@ -18,7 +19,7 @@ import pyarrow.csv
 import pyarrow.parquet
 
 from smkit.datasets.staging import disk_errors
-from smkit.errors import DatasetError
+from smkit.errors import DatasetError, WideDecimalWarning
 from smkit.storage import Digest
 from smkit.versioning import PendingFile
 
@@ -245,6 +246,32 @@ def check_storable(schema: pa.Schema, file_format: Format) -> None:
             raise DatasetError(
                 f"column {field.name!r} has type {field.type}, which Parquet cannot hold: convert it in a map step"
             )
+
+
+def warn_of_wide_decimals(schema: pa.Schema, name: str, *, frames: int) -> None:
+    """Warn of decimals that pyarrow 1.0, the oldest in a training image, does not know: it refuses the whole file.
+
+    Args:
+        schema: That of the parts.
+        name: The dataset's name.
+        frames: How many calls lie between this one and the user's.
+    """
+    if wide := [field for field in schema if _has_wide_decimals(field.type)]:
+        column = '"' + wide[0].name.replace('"', '""') + '"'
+        warnings.warn(
+            f"dataset {name!r}: column {wide[0].name!r} has type {wide[0].type}"
+            f"{f' (and {len(wide) - 1} more columns have such)' if wide[1:] else ''}, and pyarrow 1.0 of the training "
+            f"image 0.23-1 cannot read any column of a file with decimals of more than 38 digits. From PostgreSQL "
+            f'select round({column}, 10)::numeric(38, 10), or read with numeric="float"; or convert it in a map step, '
+            f"for example with astype(float)",
+            WideDecimalWarning,
+            stacklevel=1 + frames,
+        )
+
+
+def _has_wide_decimals(kind: pa.DataType) -> bool:
+    nested = (kind.field(i).type for i in range(kind.num_fields))
+    return pa.types.is_decimal256(kind) or any(map(_has_wide_decimals, nested))
 
 
 def _csv_schema(schema: pa.Schema) -> pa.Schema:
