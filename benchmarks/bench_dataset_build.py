@@ -26,6 +26,7 @@ import pyarrow.parquet
 
 from smkit import Column, Dataset, DatasetBuilder, Schema, Settings
 from smkit.datasets import writing
+from smkit.datasets.columns import with_nulls
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -74,7 +75,7 @@ def timed(work: Callable[..., Any], *arguments: Any, **options: Any) -> float:
     return time.perf_counter() - start
 
 
-def write_bare(parts: dict[str, pa.Table], folder: Path) -> None:
+def write_bare(parts: dict[str, pa.Table], complete: frozenset[str], folder: Path) -> None:
     folder.mkdir()
     for name, table in parts.items():
         path = folder / name.replace("/", "-")
@@ -83,7 +84,7 @@ def write_bare(parts: dict[str, pa.Table], folder: Path) -> None:
                 table,
                 file,
                 row_group_size=writing.ROWS_PER_GROUP,
-                **writing.parquet_options(table.slice(0, writing.ROWS_PER_GROUP).combine_chunks()),
+                **writing.parquet_options(table.slice(0, writing.ROWS_PER_GROUP).combine_chunks(), complete),
             )
             file.flush()
             os.fsync(file.fileno())
@@ -101,6 +102,7 @@ def main() -> int:
     parser.add_argument("--only", help="measure only the build of this label")
     options = parser.parse_args()
     table = make_rows(options.rows)
+    complete = frozenset(table.column_names).difference(with_nulls(table))
     schema = Schema({"price": Column("float64", min=0), "rooms": Column("int", min=1, max=9), "city": Column("string")})
 
     def plain(name: str, settings: Settings) -> DatasetBuilder:
@@ -127,7 +129,7 @@ def main() -> int:
             builds, bares, ratios = [], [], []
             for run in range(options.repeat):
                 builder = make(f"run-{run}", settings)
-                bares.append(timed(write_bare, parts, Path(folder) / f"bare-{run}"))
+                bares.append(timed(write_bare, parts, complete, Path(folder) / f"bare-{run}"))
                 builds.append(timed(builder.build, progress=False))
                 ratios.append(builds[-1] / bares[-1])
             check_same_bytes(first, Path(folder) / "bare-0")

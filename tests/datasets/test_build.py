@@ -297,7 +297,11 @@ def test_parquet_is_what_pyarrow_1_0_reads(settings: Settings) -> None:
     for number in range(metadata.num_columns):
         column = metadata.row_group(0).column(number)
         assert column.compression == "ZSTD"
-        assert set(column.encodings) <= {"PLAIN", "RLE", "RLE_DICTIONARY", "PLAIN_DICTIONARY"}
+        allowed = {"PLAIN", "RLE", "RLE_DICTIONARY", "PLAIN_DICTIONARY"}
+        # Of these it cannot read NULLs.
+        if column.physical_type in {"FLOAT", "DOUBLE"} and column.statistics.null_count == 0:
+            allowed.add("BYTE_STREAM_SPLIT")
+        assert set(column.encodings) <= allowed
     assert b"pandas" not in (metadata.metadata or {})
 
 
@@ -322,6 +326,36 @@ def test_types_that_only_new_readers_know_are_stored_as_plain_ones(settings: Set
         "struct<x: binary>",
     ]
     assert dataset.read_arrow().to_pylist() == table.to_pylist()
+
+
+def test_the_bytes_of_floats_are_split_where_no_row_lacks_one(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Wherever the NULL is: in another split or part, or in rows that no step leaves."""
+    monkeypatch.setattr(writing, "ROWS_PER_GROUP", 100)
+    monkeypatch.setattr(writing, "ROWS_PER_PART", 200)
+    numbers = np.random.default_rng(0).normal(size=1000)
+    gap = np.arange(1000) == 999
+    table = pa.table(
+        {
+            "id": range(1000),
+            "a": numbers,
+            "b": numbers.astype("f4"),
+            "late": pa.array(numbers, mask=gap),
+            "dropped": pa.array(numbers, mask=np.arange(1000) == 0),
+            "x.y": numbers,
+            "x": pa.array([{"y": None}] * 1000, pa.struct([("y", pa.float64())])),
+        }
+    )
+    builder = DatasetBuilder("houses", TableSource(table), settings).clean(drop_missing="dropped").split(test=0.3)
+    versions = [builder.build(batch_size=size) for size in (7, 64, 1000)]
+    assert len({version.digest for version in versions}) == 1
+    for file in versions[0].manifest.files:
+        group = pyarrow.parquet.ParquetFile(Path(versions[0].uri) / file.path).metadata.row_group(0)
+        columns = [group.column(number) for number in range(group.num_columns)]
+        split = [column.path_in_schema for column in columns if "BYTE_STREAM_SPLIT" in column.encodings]
+        assert split == ["a", "b", "dropped"]
+    assert versions[0].read_arrow().sort_by("id").equals(table.slice(1))
 
 
 @pytest.mark.parametrize(

@@ -581,7 +581,7 @@ def test_a_file_that_changes_is_refused(
 
 
 def test_disks_that_are_not_shared(tmp_path: Path, settings: Settings) -> None:
-    target = Target(str(tmp_path / "elsewhere"), "", settings, pa.schema([("x", pa.int64())]), "parquet")
+    target = Target(str(tmp_path / "elsewhere"), "", settings, pa.schema([("x", pa.int64())]), frozenset(), "parquet")
     with pytest.raises(StorageError, match=r"does not see .*elsewhere: a cluster builds into a folder only where"):
         write_part([], target, "train", 0)
     unit = tasks.Unit(FileSource(tmp_path / "nowhere.csv"), None, {"size": 1})

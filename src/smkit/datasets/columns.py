@@ -76,6 +76,11 @@ def _cast(column: pa.ChunkedArray, field: pa.Field) -> pa.ChunkedArray:
         ) from None
 
 
+def with_nulls(table: pa.Table) -> list[str]:
+    """Return the columns in which a value is NULL; NaN is a value."""
+    return [name for name, column in zip(table.column_names, table.columns, strict=True) if column.null_count]
+
+
 def check_names(names: Sequence[str], what: str) -> None:
     """Refuse columns that cannot be told apart, and rows without any.
 

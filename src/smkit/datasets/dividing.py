@@ -55,7 +55,9 @@ def divide(
             splitter.observe(table)
     splitter.settle(spool.rows)
     writers = {
-        split: PartWriter(folder, split, spool.schema, file_format, first_part=parts_before.get(split, 0))
+        split: PartWriter(
+            folder, split, spool.schema, file_format, complete=spool.complete, first_part=parts_before.get(split, 0)
+        )
         for split in SPLITS
     }
     try:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
-from smkit.datasets.columns import cast_table, check_fits, settled, stored_table, unify_schemas
+from smkit.datasets.columns import cast_table, check_fits, settled, stored_table, unify_schemas, with_nulls
 from smkit.datasets.staging import disk_errors
 
 if TYPE_CHECKING:
@@ -29,6 +29,7 @@ class Spool:
         self._file: Any = None
         self._writer: Any = None
         self._unified: pa.Schema | None = None
+        self._with_nulls: set[str] = set()
         self.rows = 0
 
     def append(self, table: pa.Table) -> None:
@@ -50,6 +51,7 @@ class Spool:
                 self._writer = pa.ipc.new_file(self._file, table.schema)
             self._writer.write_table(table)
         self.rows += table.num_rows
+        self._with_nulls.update(with_nulls(table))
 
     def finish(self, like: pa.Schema | None = None) -> None:
         """Write what is left; then the rows can be read.
@@ -90,6 +92,11 @@ class Spool:
         if self._unified is None:
             raise RuntimeError("the spool is not finished, or holds no rows")
         return self._unified
+
+    @property
+    def complete(self) -> frozenset[str]:
+        """The columns of which no row lacks the value."""
+        return frozenset(self.schema.names) - self._with_nulls
 
     def read(self, columns: Sequence[str] | None = None) -> Iterator[pa.Table]:
         """Yield the rows, in order, with the unified types.

@@ -24,6 +24,7 @@ from smkit.storage import Digest
 from smkit.versioning import PendingFile
 
 if TYPE_CHECKING:
+    from collections.abc import Set
     from concurrent.futures import Future
     from pathlib import Path
 
@@ -32,8 +33,7 @@ Format = Literal["parquet", "csv"]
 ROWS_PER_GROUP = 1 << 17
 #: A whole number of row groups.
 ROWS_PER_PART = 1 << 20
-#: Pages, encodings and a codec that pyarrow 1.0, the oldest in a training image, reads; it cannot read NULLs among
-#: split byte streams. 2.4 would cut nanoseconds.
+#: Pages, encodings and a codec that pyarrow 1.0, the oldest in a training image, reads. 2.4 would cut nanoseconds.
 _PARQUET = {"version": "2.6", "data_page_version": "1.0", "compression": "zstd"}
 #: Pieces of a file, of about a megabyte, that wait to be hashed.
 _PIECES_AHEAD = 8
@@ -90,16 +90,25 @@ class PartWriter:
         split: The split.
         schema: The schema of all parts.
         file_format: Parquet or CSV.
+        complete: The columns without a NULL in any row of the build, whatever its split.
         first_part: The number of the first part.
     """
 
     def __init__(
-        self, folder: Path, split: str, schema: pa.Schema, file_format: Format, *, first_part: int = 0
+        self,
+        folder: Path,
+        split: str,
+        schema: pa.Schema,
+        file_format: Format,
+        *,
+        complete: Set[str] = frozenset(),
+        first_part: int = 0,
     ) -> None:
         self._folder = folder / split
         self._split = split
         self._schema = schema if file_format == "parquet" else _csv_schema(schema)
         self._format = file_format
+        self._complete = complete
         self._buffer: list[pa.Table] = []
         self._buffered = 0
         self._writer: Any = None
@@ -188,7 +197,7 @@ class PartWriter:
         self._sink = _HashingWriter(cast("BinaryIO", path.open("xb")))
         sink = pa.PythonFile(self._sink, mode="w")
         if self._format == "parquet":
-            self._writer = pyarrow.parquet.ParquetWriter(sink, self._schema, **parquet_options(first))
+            self._writer = pyarrow.parquet.ParquetWriter(sink, self._schema, **parquet_options(first, self._complete))
         else:
             self._writer = pyarrow.csv.CSVWriter(sink, self._schema)
 
@@ -209,13 +218,21 @@ class PartWriter:
         self._writer, self._sink, self._rows_in_part = None, None, 0
 
 
-def parquet_options(first: pa.Table) -> dict[str, Any]:
+def parquet_options(first: pa.Table, complete: Set[str]) -> dict[str, Any]:
     """Return the options with which pyarrow writes a part.
 
     Args:
         first: The first row group, each column in one chunk.
+        complete: The columns without a NULL in any row of the build: of floats, zstd finds more when the first bytes of
+            all values lie together, then the second ones, but pyarrow 1.0 cannot read NULLs among them.
     """
-    return {**_PARQUET, "use_dictionary": [name for name in first.column_names if _repeats(first.column(name))]}
+    # A dot would name the field of a struct as well.
+    names = [name for name in first.column_names if name in complete and "." not in name]
+    return {
+        **_PARQUET,
+        "use_dictionary": [name for name in first.column_names if _repeats(first.column(name))],
+        "use_byte_stream_split": [name for name in names if pa.types.is_floating(first.column(name).type)],
+    }
 
 
 def _repeats(column: pa.ChunkedArray) -> bool:

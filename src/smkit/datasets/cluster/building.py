@@ -66,7 +66,9 @@ def build_on(client: Client, recipe: Recipe, log: VersionLog, settings: Settings
         counts = {split: int((placed == index).sum()) for index, split in enumerate(SPLITS)}
         before = recipe.rows_before
         check_splits(recipe.rule, {split: count + before.get(split, 0) for split, count in counts.items()}, recipe.name)
-        target, folder = stack.enter_context(open_target(log, recipe.name, settings, schema, recipe.format))
+        complete = frozenset(schema.names).difference(*(facts.with_nulls for facts in rows.facts))
+        opened = open_target(log, recipe.name, settings, schema, recipe.format, complete=complete)
+        target, folder = stack.enter_context(opened)
         parts = _write(work, rows, placed, target, recipe)
         files = [pending(work.result(part), target, log, settings) for part in parts]
         yield Built(schema, read, left, counts, files, folder)

@@ -43,6 +43,7 @@ class Target:
         prefix: What the keys of the parts begin with, in a remote store.
         settings: Those of the store.
         schema: The schema of all parts.
+        complete: The columns without a NULL in any row of the build.
         format: Parquet or CSV.
     """
 
@@ -50,6 +51,7 @@ class Target:
     prefix: str
     settings: Settings
     schema: pa.Schema
+    complete: frozenset[str]
     format: Format
 
 
@@ -70,18 +72,18 @@ class Part:
 
 @contextlib.contextmanager
 def open_target(
-    log: VersionLog, name: str, settings: Settings, schema: pa.Schema, file_format: Format
+    log: VersionLog, name: str, settings: Settings, schema: pa.Schema, file_format: Format, *, complete: frozenset[str]
 ) -> Iterator[tuple[Target, Path]]:
     """Yield where parts go, and a folder for this process; what was not published is deleted at the end."""
     there = for_workers(settings)
     if log.store.local_path("datasets") is not None:
         with temporary_folder() as fallback, parts_folder(log.store, fallback) as folder:
-            yield Target(str(folder), "", there, schema, file_format), folder
+            yield Target(str(folder), "", there, schema, complete, file_format), folder
         return
     prefix = data_prefix(log.kind, name, uuid.uuid4().hex)
     with temporary_folder() as folder:
         try:
-            yield Target(None, prefix, there, schema, file_format), folder
+            yield Target(None, prefix, there, schema, complete, file_format), folder
         finally:
             # An orphan is invisible, and an error here would hide the one that ended the build.
             with contextlib.suppress(StorageError):
@@ -118,7 +120,7 @@ def write_part(pieces: Sequence[bytes], target: Target, split: str, number: int)
 
 
 def _write(folder: Path, pieces: Sequence[bytes], target: Target, split: str, number: int) -> PendingFile:
-    writer = PartWriter(folder, split, target.schema, target.format, first_part=number)
+    writer = PartWriter(folder, split, target.schema, target.format, complete=target.complete, first_part=number)
     try:
         for piece in pieces:
             writer.append(unpack(piece))

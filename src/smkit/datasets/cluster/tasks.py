@@ -16,7 +16,7 @@ import pyarrow as pa
 
 from smkit.datasets.cluster.packing import Segment, pack, unpack, unpack_flags
 from smkit.datasets.cluster.units import Unit, open_unit
-from smkit.datasets.columns import cast_table, stored_table
+from smkit.datasets.columns import cast_table, stored_table, with_nulls
 from smkit.datasets.hashing import row_hashes
 from smkit.datasets.recipe import rows_of
 from smkit.datasets.running import Run, Start
@@ -51,6 +51,7 @@ class Facts:
         rows: The rows of each batch.
         columns: The columns; None where there is no batch.
         schemas: The types that batches with rows have, in the order in which they come.
+        with_nulls: The columns in which a value is NULL.
         entered: How many rows each step was given.
         returned: The columns that each step returned; None where it returned none.
         checks: What each schema check found, in the order of the steps.
@@ -60,6 +61,7 @@ class Facts:
     rows: list[int] = field(default_factory=list)
     columns: tuple[str, ...] | None = None
     schemas: list[pa.Schema] = field(default_factory=list)
+    with_nulls: set[str] = field(default_factory=set)
     entered: list[int] = field(default_factory=list)
     returned: list[tuple[str, ...] | None] = field(default_factory=list)
     checks: list[SchemaCheck] = field(default_factory=list)
@@ -84,6 +86,7 @@ class _Writer:
         self.facts.columns = self.facts.columns or tuple(table.column_names)
         if table.num_rows and table.schema not in self.facts.schemas:
             self.facts.schemas.append(table.schema)
+        self.facts.with_nulls.update(with_nulls(table))
 
     def result(self) -> Result:
         return (self._batches, self._numbers), self.facts
