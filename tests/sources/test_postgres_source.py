@@ -226,6 +226,8 @@ def test_functions_and_types_in_the_way(pg: Postgres, pg_schema: str, mode: str)
                     "set_config(text, text, bool)",
                     "current_setting(text)",
                     "pg_export_snapshot()",
+                    "row_number()",
+                    "mod(int8, int8)",
                     "pg_backend_pid()",
                 )
             ),

@@ -19,6 +19,7 @@ from pydantic import SecretStr
 from smkit.errors import ConfigError, MissingExtraError, QueryError, SourceConnectionError, SourceError
 from smkit.sources import PostgresSource
 from smkit.sources import _postgres_adbc as adbc
+from smkit.sources import _postgres_partitions as partitions
 from smkit.sources._postgres_connect import resolve
 from smkit.sources._postgres_copy import _gather
 from smkit.sources._postgres_prefetch import Prefetch
@@ -55,7 +56,8 @@ def reading_threads() -> list[threading.Thread]:
 
 
 @pytest.fixture(params=list(MODES))
-def mode(request: pytest.FixtureRequest) -> dict[str, Any]:
+def mode(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
+    monkeypatch.setattr(partitions, "_RANGE_ROWS", 20_000)  # several for each connection
     return MODES[request.param]
 
 
@@ -340,7 +342,8 @@ _ENDERS = """
 import atexit, gc, os, sys, threading
 import smkit, pandas, pyarrow.csv, adbc_driver_postgresql.dbapi
 from pydantic import SecretStr
-from smkit.sources import PostgresSource
+from smkit.sources import PostgresSource, _postgres_partitions
+_postgres_partitions._RANGE_ROWS = 400
 host, port, database, user, password, sslmode = sys.stdin.read().split("\\0")
 settings = smkit.Settings(postgres=smkit.PostgresSettings(
     host=host, port=int(port), database=database, user=user, password=SecretStr(password), sslmode=sslmode))

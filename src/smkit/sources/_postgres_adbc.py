@@ -16,7 +16,7 @@ from smkit.errors import MissingExtraError, SourceConnectionError, SourceError, 
 from smkit.sources._postgres_connect import LIBPQ_KEEPALIVE, connect
 from smkit.sources._postgres_errors import broken_off, query_error
 from smkit.sources._postgres_prefetch import Prefetch
-from smkit.sources._postgres_session import SET_SETTING, check
+from smkit.sources._postgres_session import SET_SETTING, Range, check
 from smkit.sources._postgres_sql import mask_secrets, secret_settings
 
 if TYPE_CHECKING:
@@ -40,6 +40,7 @@ _BOUNDS = {1082: (-719_162, 2_932_896), 1083: (0, _DAY_US - 1)} | dict.fromkeys(
 #: Bytes of a batch, about.
 _BATCH_BYTES = 4 << 20
 _DEPTH = 2
+_ALL_ROWS = Range()
 #: libpq's names of the fields of an error -> the protocol's.
 _FIELDS = {
     "PG_DIAG_MESSAGE_PRIMARY": "M",
@@ -77,12 +78,12 @@ def read_rows(
     Raises:
         QueryError: The server rejected it; raised at once where running it is not needed for that.
     """
-    check(control, prepared, _statement(prepared, ""))
+    check(control, prepared, _statement(prepared, _ALL_ROWS))
     control.execute_simple("COMMIT")
 
     def batches() -> Generator[pa.RecordBatch, None, None]:
         with open_session(settings, target, prepared, transaction) as session:
-            rows = session.read("")
+            rows = session.read(_ALL_ROWS)
             with closing(Prefetch(rows, depth=_DEPTH, interrupt=session.interrupt)) as received:
                 yield from received
 
@@ -99,11 +100,11 @@ class Session:
         self._connection = connection
         self._pid = pid
 
-    def read(self, where: str) -> Generator[pa.RecordBatch, None, None]:
-        """Yield the rows that meet a condition; "": all."""
+    def read(self, rows: Range) -> Generator[pa.RecordBatch, None, None]:
+        """Yield the rows of a range."""
         # ADBC's own reader, which keeps the server's error code; pyarrow's makes an OSError of it.
         reader_type = importlib.import_module("adbc_driver_manager._reader").AdbcRecordBatchReader
-        statement = _statement(self._prepared, where)
+        statement = _statement(self._prepared, rows)
         with (
             _driver_errors(self._prepared, statement),
             closing(self._connection.cursor()) as cursor,
@@ -182,9 +183,9 @@ def _system_roots() -> str:
     return ssl.get_default_verify_paths().cafile or "system"
 
 
-def _statement(prepared: PreparedQuery, where: str) -> Statement:
+def _statement(prepared: PreparedQuery, rows: Range) -> Statement:
     what = ", ".join(_selected(column, i) for i, column in enumerate(prepared.columns))
-    return prepared.select(what, where=where)
+    return prepared.select(what, where=rows.where, order=rows.order)
 
 
 def _selected(column: Column, i: int) -> str:

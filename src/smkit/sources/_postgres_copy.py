@@ -17,7 +17,7 @@ from smkit.sources._postgres_session import check, server_errors
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterable
 
-    from smkit.sources._postgres_session import PreparedQuery, Statement
+    from smkit.sources._postgres_session import PreparedQuery, Range, Statement
     from smkit.sources._postgres_types import Column
     from smkit.sources._postgres_wire import Connection
 
@@ -54,9 +54,9 @@ def read_rows(
     return batches()
 
 
-def read_part(connection: Connection, prepared: PreparedQuery, *, where: str) -> Generator[pa.RecordBatch, None, None]:
-    """Yield the rows that meet a condition, in the caller's thread; batches are cut at the same rows in every read."""
-    statement = prepared.select("*", where=where, before="COPY (", after=_TO_STDOUT)
+def read_range(connection: Connection, prepared: PreparedQuery, rows: Range) -> Generator[pa.RecordBatch, None, None]:
+    """Yield the rows of a range, in the caller's thread; batches are cut at the same rows in every read."""
+    statement = prepared.select("*", where=rows.where, order=rows.order, before="COPY (", after=_TO_STDOUT)
     blocks = _receive(connection, prepared, statement, rows=_STEADY_ROWS, steady=True)
     yield from _parse(blocks, prepared)
 

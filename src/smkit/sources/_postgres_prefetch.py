@@ -17,19 +17,33 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 
+def _one(item: object) -> int:  # noqa: ARG001 - all weigh the same
+    return 1
+
+
 class Prefetch(Generic[T]):
-    """The items of a generator, made by a thread that is at most `depth` of them ahead.
+    """The items of a generator, made by a thread that is about `depth` of them ahead.
 
     Args:
         items: Where they come from; closed by the thread that runs it.
-        depth: How many wait at most. One more is in the making.
+        depth: How much may wait: another item is made while what waits weighs less.
+        weigh: The weight of an item; default: 1 each.
         interrupt: Makes `items` end soon, with whatever error, while it waits for something; called by `close` from
             another thread.
     """
 
-    def __init__(self, items: Generator[T, None, None], *, depth: int, interrupt: Callable[[], None]) -> None:
+    def __init__(
+        self,
+        items: Generator[T, None, None],
+        *,
+        depth: int,
+        interrupt: Callable[[], None],
+        weigh: Callable[[T], int] = _one,
+    ) -> None:
         self._items = items
         self._depth = depth
+        self._weigh = weigh
+        self._waiting = 0
         self._interrupt = interrupt
         self._made: deque[T] = deque()
         self._changed = threading.Condition()
@@ -48,6 +62,7 @@ class Prefetch(Generic[T]):
             self._changed.wait_for(lambda: self._made or self._finished)
             if self._made:
                 item = self._made.popleft()
+                self._waiting -= self._weigh(item)
                 self._changed.notify_all()
                 return item
         if self._failure is not None:
@@ -92,9 +107,10 @@ class Prefetch(Generic[T]):
 
     def _put(self, item: T) -> bool:
         with self._changed:
-            self._changed.wait_for(lambda: self._stopped or len(self._made) < self._depth)
+            self._changed.wait_for(lambda: self._stopped or self._waiting < self._depth)
             if not self._stopped:
                 self._made.append(item)
+                self._waiting += self._weigh(item)
                 self._changed.notify_all()
             return not self._stopped
 

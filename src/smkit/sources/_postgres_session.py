@@ -38,6 +38,12 @@ _LITERALS = (
     "SELECT pg_catalog.quote_nullable(p.value), pg_catalog.format_type(p.type, -1) FROM ROWS FROM ("
     "pg_catalog.unnest($1::pg_catalog.text[]), pg_catalog.unnest($2::pg_catalog.oid[])) AS p (value, type)"
 )
+#: So that the rows of a range come in the same order each time, also where the order of the column leaves it open:
+#: scans would begin where another's is, and workers of the server deliver as they are scheduled.
+_STEADY = {"synchronize_seqscans": "off", "max_parallel_workers_per_gather": "0"}
+#: A session that is ahead of its reader idles in its transaction, and so does the one that holds a snapshot for others:
+#: neither is forgotten, which is what the timeout is for.
+_IDLE = {"idle_in_transaction_session_timeout": "0"}
 SET_SETTING = "SELECT pg_catalog.set_config($1, $2, true)"
 _READ_SETTING = "pg_catalog.current_setting('{}')"
 
@@ -49,7 +55,7 @@ class Transaction:
     Args:
         statement_timeout: Seconds that a statement may take; None: as the server has it.
         snapshot: The name of an exported snapshot whose rows to see.
-        repeatable: Whether all statements see the rows of one moment.
+        repeatable: Whether all statements see the rows of one moment, which may be exported.
     """
 
     statement_timeout: float | None = None
@@ -66,6 +72,10 @@ class Transaction:
         if self.snapshot is not None:
             statements.append(f"SET TRANSACTION SNAPSHOT '{self.snapshot}'")
         settings = dict(_FORMATS)
+        if self.snapshot is not None:
+            settings |= _STEADY
+        if self.repeatable or self.snapshot is not None:
+            settings |= _IDLE
         if self.statement_timeout is not None:
             settings["statement_timeout"] = str(math.ceil(self.statement_timeout * 1000))
         local = ", ".join(f"pg_catalog.set_config('{name}', '{value}', true)" for name, value in settings.items())
@@ -83,6 +93,19 @@ class Statement:
 
     text: str
     prefix_length: int
+
+
+@dataclass(frozen=True)
+class Range:
+    """Some rows of a query, in order.
+
+    Args:
+        where: The condition that they meet; "": all.
+        order: What they are sorted by; "": nothing.
+    """
+
+    where: str = ""
+    order: str = ""
 
 
 @dataclass(frozen=True)
@@ -109,19 +132,21 @@ class PreparedQuery:
         # The line break ends a comment.
         return Statement(f"{before}{self.query.statement}\n{after}", len(before))
 
-    def select(self, what: str, *, where: str = "", before: str = "", after: str = "") -> Statement:
+    def select(self, what: str, *, where: str = "", order: str = "", before: str = "", after: str = "") -> Statement:
         """Select from the query, whose columns are `c0`, `c1` ... there, whatever their names are.
 
         Args:
             what: The list of a SELECT.
             where: A condition; "": all rows.
+            order: What to sort by; "": nothing. A bare `c0` is the list's there, `q.c0` the query's.
             before: SQL before the SELECT.
             after: SQL behind it.
         """
         names = ", ".join(f"c{i}" for i in range(len(self.columns)))
         condition = f" WHERE {where}" if where else ""
+        sorting = f" ORDER BY {order}" if order else ""
         opening = f"{before}SELECT {what} FROM ("  # noqa: S608 - no value is among the pieces
-        return self.statement(opening, f") AS q ({names}){condition}{after}")
+        return self.statement(opening, f") AS q ({names}){condition}{sorting}{after}")
 
 
 def begin(connection: Connection, transaction: Transaction, query: Query, params: Mapping[str, Any]) -> None:

@@ -47,10 +47,11 @@ class PostgresSource(StreamedSource):
         numeric: What `numeric` becomes: `decimal`, exact, where NaN and what does not fit are errors; or `float`, the
             nearest one, with NaN and infinity, where a finite number beyond the range of a float is an error.
         arrays: What arrays become: `list`, where several dimensions are an error; or `text`, as psql shows them.
-        partition_on: A column of the query, of any type that has an order. The server splits the rows into ranges of
-            it, which are read over a connection each, all seeing the same moment. The query runs once for the bounds
-            and once for each range, so it must mean the same rows each time.
-        partitions: How many ranges, 2 to 64.
+        partition_on: A column of the query, of any type that has an order, and best with an index and no repeats. The
+            server splits the rows into ranges of it, which several connections read, all seeing the same moment. Rows
+            come in the column's order, NULLs first. The query runs once for the bounds and once for each range, so it
+            must mean the same rows each time.
+        partitions: How many connections read ranges at once, 2 to 64; the rows and their order do not depend on it.
         statement_timeout: Seconds after which the server gives the query up, waiting for a slow reader included;
             default: the server's setting.
 
