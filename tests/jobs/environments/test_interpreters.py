@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import shlex
+import subprocess
 import sys
 from pathlib import Path
 
@@ -126,18 +128,71 @@ def test_the_uv_package_counts_where_path_has_none(machine: Path, monkeypatch: p
     assert found.path == Path(uv.find_uv_bin())
 
 
+def uv_offering(path: Path, *versions: str) -> None:
+    listed = " ".join(f"cpython-{version}-linux-x86_64-gnu" for version in versions)
+    program(path, f'case "$2" in list) printf "%s  <download available>\\n" {listed};; *) echo "uv 0.9.1";; esac')
+
+
 def test_what_is_missing_is_told_with_the_command_that_installs_it(machine: Path) -> None:
-    assert install_command((3, 9)) == "pip install uv && uv python install 3.9"
-    program(machine / "first" / "pyenv", "exit 1")
+    here = shlex.quote(sys.executable)
+    assert install_command((3, 9)) == f"{here} -m pip install uv && {here} -m uv python install 3.9"
+    program(machine / "second" / "pyenv", "exit 1")
     assert install_command((3, 9)) == "pyenv install 3.9"
-    program(machine / "first" / "uv", "echo 'uv 0.9.1'")
+    uv_offering(machine / "first" / "uv", "3.9.25", "3.8.20")
+    assert install_command((3, 9)) == "uv python install 3.9"
+
+
+def test_what_uv_does_not_offer_is_installed_by_another(machine: Path) -> None:
+    here = shlex.quote(sys.executable)
+    older = "tool run uv@0.6.0 python install 3.7"
+    assert install_command((3, 7)) == f"{here} -m pip install uv && {here} -m uv {older}"
+    uv_offering(machine / "first" / "uv", "3.13.7", "3.8.20")
+    assert install_command((3, 7)) == f"uv {older}"
+    program(machine / "second" / "pyenv", "exit 1")
+    assert install_command((3, 7)) == "pyenv install 3.7"
+    # The uv that still has it needs no other.
+    uv_offering(machine / "first" / "uv", "3.8.20", "3.7.9")
+    assert install_command((3, 7)) == "uv python install 3.7"
+
+
+def test_a_uv_that_cannot_list_is_believed_to_offer_what_the_latest_does(machine: Path) -> None:
+    program(machine / "first" / "uv", 'case "$2" in list) exit 2;; *) echo "uv 0.5.0";; esac')
+    assert install_command((3, 8)) == "uv python install 3.8"
+    assert "uv@0.6.0" in install_command((3, 7))
+
+
+@pytest.mark.parametrize("python", [(3, 7), (3, 8), (3, 12)])
+def test_the_real_uv_offers_what_the_command_says(
+    machine: Path, monkeypatch: pytest.MonkeyPatch, python: tuple[int, int]
+) -> None:
+    """Of the uv that is a package of this Python, which no folder of PATH has: the command runs as it is printed."""
+    monkeypatch.delitem(sys.modules, "uv")
+    pytest.importorskip("uv")
+    command = install_command(python)
+    assert command.startswith(f"{shlex.quote(sys.executable)} -m uv ")
+    version = subprocess.run(
+        f"{command.partition(' -m uv ')[0]} -m uv --version", shell=True, capture_output=True, text=True, check=True
+    )
+    assert version.stdout.startswith("uv ")
+
+
+def test_a_uv_that_hangs_does_not_keep_the_others_from_being_asked(
+    machine: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("smkit.jobs.environments.interpreters._SECONDS", 0.5)
+    program(machine / "first" / "uv", 'case "$1" in --version) echo "uv 0.9.1";; *) exec /bin/sleep 60;; esac')
+    right = python(machine / "second" / "python3.1", "3.1.4")
+    found = search_interpreter(NEVER)
+    assert found is not None
+    assert found.path == right
+    # Nor the command that would install one.
     assert install_command((3, 9)) == "uv python install 3.9"
 
 
 def test_locating_fails_early_and_builds_nothing(machine: Path) -> None:
     missing = "0.23-1"
     with pytest.raises(
-        ParityEnvironmentError, match=r"Python 3\.7 is not on this machine .* pip install uv && uv python"
+        ParityEnvironmentError, match=r"Python 3\.7 is not on this machine .* -m pip install uv && .* -m uv tool run"
     ):
         locate(missing, folder=machine / "environments")
     assert not (machine / "environments").exists()

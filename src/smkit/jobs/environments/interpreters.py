@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import os
 import platform
+import shlex
 import shutil
 import subprocess
 import sys
@@ -22,8 +23,12 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from smkit.jobs.containers import Python
+    from smkit.jobs.environments.uv import Uv
 
 _SECONDS = 30
+#: The oldest Python of the latest uv; an older uv offers those of the images that are older still.
+_OLDEST_OFFERED = (3, 8)
+_OLDER_UV = "0.6.0"
 # Of a virtual environment the Python below it, which stays when the virtual environment is deleted.
 _PROBE = (
     "import json, platform, sys\n"
@@ -73,11 +78,45 @@ def search_interpreter(python: Python) -> Interpreter | None:
 def install_command(python: Python) -> str:
     """Return the one command that installs a Python of this version, by what is there to install it."""
     version = f"{python[0]}.{python[1]}"
-    if find_uv() is not None:
-        return f"uv python install {version}"
+    uv = find_uv()
+    if uv is not None and _is_offered(uv, version):
+        return f"{_shown(uv)} python install {version}"
     if shutil.which("pyenv") is not None:
         return f"pyenv install {version}"
-    return f"pip install uv && uv python install {version}"
+    # What an older uv installs, a later one finds.
+    older = "" if python >= _OLDEST_OFFERED else f"tool run uv@{_OLDER_UV} "
+    if uv is not None:
+        return f"{_shown(uv)} {older}python install {version}"
+    here = shlex.quote(sys.executable)
+    return f"{here} -m pip install uv && {here} -m uv {older}python install {version}"
+
+
+def _shown(uv: Uv) -> str:
+    """Return how a user calls uv."""
+    if shutil.which("uv") == os.fspath(uv.path):
+        return "uv"
+    # A package of this Python, whose folder of programs is not on PATH.
+    return f"{shlex.quote(sys.executable)} -m uv"
+
+
+def _is_offered(uv: Uv, version: str) -> bool:
+    """Return whether uv would install a Python of this version: its list is part of the program."""
+    variables = {"UV_OFFLINE": "1"}
+    try:
+        listed = subprocess.run(
+            [str(uv.path), "python", "list", "--only-downloads", "--all-versions", "--no-config"],
+            cwd="/",
+            env=quiet_variables() | variables,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=_SECONDS,
+            check=True,
+        )
+    except (OSError, subprocess.SubprocessError):
+        # One from before this option, or one that hangs.
+        return tuple(int(part) for part in version.split(".")) >= _OLDEST_OFFERED
+    return f"cpython-{version}." in listed.stdout
 
 
 def _candidates(python: Python) -> Iterator[Path]:
@@ -97,18 +136,21 @@ def _of_uv(version: str) -> Iterator[Path]:
     if uv is None:
         return
     variables = {"UV_PYTHON_PREFERENCE": "only-managed", "UV_PYTHON_DOWNLOADS": "never"}
-    found = subprocess.run(
-        [str(uv.path), "python", "find", "--no-project", f"cpython@{version}"],
-        cwd="/",  # no .python-version of the user's project
-        env=quiet_variables(kept=["UV_PYTHON_INSTALL_DIR"]) | variables,
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        text=True,
-        timeout=_SECONDS,
-        check=False,
-    )
-    if found.returncode == 0:
-        yield Path(found.stdout.strip())
+    try:
+        found = subprocess.run(
+            [str(uv.path), "python", "find", "--no-project", f"cpython@{version}"],
+            cwd="/",  # no .python-version of the user's project
+            env=quiet_variables(kept=["UV_PYTHON_INSTALL_DIR"]) | variables,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=_SECONDS,
+            check=True,
+        )
+    except (OSError, subprocess.SubprocessError):
+        # It has none, or hangs as on a lock in a shared folder: pyenv and PATH may have one.
+        return
+    yield Path(found.stdout.strip())
 
 
 def _pyenv_root() -> Path:
