@@ -44,6 +44,7 @@ FOUNDATIONS = {
     "arrow_memory",
     "aws",
     "aws_errors",
+    "bounds",
     "config",
     "display",
     "environment",

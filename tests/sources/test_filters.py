@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import boto3
 import numpy as np
+import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -168,6 +169,58 @@ def test_the_filters_are_part_of_the_lineage(tmp_path: Path) -> None:
     assert described["filters"] == [[["id", "in", [1, 3]], ["price", ">", 1.0]]]
     assert json.loads(json.dumps(described)) == described
     assert "filters" not in FileSource(path).describe()
+
+
+NOON = dt.datetime(2026, 1, 1, 12)  # noqa: DTZ001 - as the columns
+HALF = NOON + dt.timedelta(microseconds=500_000)
+
+
+@pytest.mark.parametrize("format_", ["csv", "parquet"])
+@pytest.mark.parametrize("bound", [HALF, pd.Timestamp(HALF), np.datetime64(HALF), "2026-01-01 12:00:00.5"])
+@pytest.mark.parametrize(
+    ("operator", "expected"),
+    [("<", [1]), ("<=", [1]), (">", [2]), (">=", [2]), ("=", []), ("!=", [1, 2]), ("in", []), ("not in", [1, 2])],
+)
+def test_a_bound_between_two_values_of_the_columns_unit(
+    tmp_path: Path, format_: str, bound: Any, operator: str, expected: list[int]
+) -> None:
+    times = pa.array([NOON, NOON + dt.timedelta(seconds=1)], pa.timestamp("s"))
+    options = {"row_group_size": 1} if format_ == "parquet" else {}
+    path = write(tmp_path, pa.table({"id": [1, 2], "at": times}), format_, **options)
+    assert ids(path, [("at", operator, [bound] if "in" in operator else bound)]) == expected
+
+
+@pytest.mark.parametrize(
+    ("type_", "values", "condition", "expected"),
+    [
+        (pa.timestamp("us"), [0, 1], ("<", pd.Timestamp(1)), 1),
+        (pa.timestamp("us"), [0, 1], (">=", pd.Timestamp(1)), 1),
+        (pa.timestamp("ns"), [1_500, 2_500], (">", pd.Timestamp(1_500)), 1),
+        (pa.time64("us"), [1, 2], ("<", "00:00:00.000002"), 1),
+        (pa.time64("ns"), [1_001, 1_002], ("<", "00:00:00.000001002"), 1),
+        (pa.duration("s"), [1, 2], ("<", dt.timedelta(seconds=1, milliseconds=500)), 1),
+        (pa.duration("ns"), [1, 2], ("<", np.timedelta64(2, "ns")), 1),
+        (pa.date32(), [0, 1], ("<", dt.datetime(1970, 1, 1, 23)), 1),  # noqa: DTZ001 - as the column
+        (pa.timestamp("s", "Asia/Shanghai"), [0, 3600], ("<", "1970-01-01 08:30"), 1),
+        (pa.timestamp("s", "Asia/Shanghai"), [0, 3600], ("<", "1970-01-01 00:30Z"), 1),
+    ],
+)
+def test_dates_and_times_are_compared_exactly(
+    tmp_path: Path, type_: pa.DataType, values: list[int], condition: tuple[str, Any], expected: int
+) -> None:
+    path = write(tmp_path, pa.table({"x": pa.array(values, type_)}), "parquet", row_group_size=1)
+    assert sum(batch.num_rows for batch in FileSource(path, filters=[("x", *condition)]).batches()) == expected
+
+
+@pytest.mark.parametrize(
+    ("value", "equal"), [(0.0, [1, 2]), (-0.0, [1, 2]), (math.nan, []), (1.5, [4])], ids=["zero", "-zero", "nan", "1.5"]
+)
+def test_equality_and_lists_agree(tmp_path: Path, value: float, equal: list[int]) -> None:
+    table = pa.table({"id": [1, 2, 3, 4], "x": pa.array([0.0, -0.0, math.nan, 1.5], pa.float64())})
+    path = write(tmp_path, table, "parquet")
+    others = [one for one in (1, 2, 3, 4) if one not in equal]
+    assert ids(path, [("x", "=", value)]) == ids(path, [("x", "in", [value])]) == equal
+    assert ids(path, [("x", "!=", value)]) == ids(path, [("x", "not in", [value])]) == others
 
 
 # --- pruning -----------------------------------------------------------------------------------------------------

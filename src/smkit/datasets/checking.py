@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from smkit.datasets import bounds
+from smkit import bounds
 from smkit.datasets.columns import unify_types
 from smkit.datasets.hashing import SeenRows
 from smkit.datasets.schema import Violation, shown

@@ -17,7 +17,7 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 
-from smkit.datasets import bounds
+from smkit import bounds
 from smkit.errors import ConfigError, did_you_mean
 
 if TYPE_CHECKING:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import datetime as dt
 import math
 from collections.abc import Iterable, Sequence
 from decimal import Decimal
@@ -11,6 +10,7 @@ from typing import Any, NamedTuple, TypeAlias
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from smkit import bounds
 from smkit.errors import ConfigError, did_you_mean
 
 #: What `filters=` takes: conditions that all hold, or a list of such lists, of which one holds; as pandas and pyarrow.
@@ -117,7 +117,7 @@ class _Test(NamedTuple):
     Args:
         column: Its name.
         operator: As in `Condition`; `always` and `never` for values that the type cannot hold.
-        values: What is compared with: one, but for `in` and `not in`.
+        values: What is compared with: one, but for `in` and `not in`; integers where the type has units.
         null: Whether None is among them.
     """
 
@@ -129,6 +129,8 @@ class _Test(NamedTuple):
     def mask(self, column: pa.Array) -> pa.Array:
         """Say for each value whether it fulfils the condition; no NULLs in the answer."""
         valid = pc.is_valid(column)
+        if self.values is not None and bounds.has_units(column.type):
+            column = bounds.as_integers(column)
         if self.operator == "in":
             found = pc.and_(pc.is_in(column, value_set=self.values), valid)
             return pc.or_(found, pc.is_null(column)) if self.null else found
@@ -146,20 +148,25 @@ class _Test(NamedTuple):
             return True
         if known.nulls == known.rows:
             return False
+        least, greatest = (
+            bounds.as_integers(edge) if edge is not None and bounds.has_units(edge.type) else edge
+            for edge in (known.least, known.greatest)
+        )
         if self.operator in {"=", "in"}:
-            return any(self._within(value, known) for value in self.values)
-        if self.operator in {"<", "<="} and known.least is not None:
-            return bool(_COMPARE[self.operator](known.least, self.values[0]).as_py())
-        if self.operator in {">", ">="} and known.greatest is not None:
-            return bool(_COMPARE[self.operator](known.greatest, self.values[0]).as_py())
+            return any(_within(value, least, greatest) for value in self.values)
+        if self.operator in {"<", "<="} and least is not None:
+            return bool(_COMPARE[self.operator](least, self.values[0]).as_py())
+        if self.operator in {">", ">="} and greatest is not None:
+            return bool(_COMPARE[self.operator](greatest, self.values[0]).as_py())
         # `!=` and `not in` are fulfilled by NaN, which statistics leave out.
         return self.operator != "never"
 
-    def _within(self, value: pa.Scalar, known: Statistics) -> bool:
-        return not (
-            (known.least is not None and pc.less(value, known.least).as_py())
-            or (known.greatest is not None and pc.greater(value, known.greatest).as_py())
-        )
+
+def _within(value: pa.Scalar, least: pa.Scalar | None, greatest: pa.Scalar | None) -> bool:
+    return not (
+        (least is not None and pc.less(value, least).as_py())
+        or (greatest is not None and pc.greater(value, greatest).as_py())
+    )
 
 
 def _is_condition(value: object) -> bool:
@@ -202,21 +209,32 @@ def _bound(condition: Condition, schema: pa.Schema) -> _Test:
     null = len(values) < (len(given) if several else 1)
     if pa.types.is_null(type_):
         return _Test(column, operator, pa.array([], type_), null) if null else _Test(column, "never", None, null)
+    values = [bounds.plain(value) for value in values]
     try:
-        if pa.types.is_integer(type_):
-            return _integer_test(column, operator, values, type_, null=null)
+        if bounds.has_units(type_):
+            return _unit_test(column, operator, values, type_, null=null)
         # One by one: in a list, pyarrow would look at the first value alone.
-        scalars = [_scalar(value, type_) for value in values]
+        found = [_scalar(value, type_).as_py() for value in values]
+    except bounds.IncomparableError as error:
+        raise _incomparable(condition, type_, error.why) from error
     except (pa.ArrowException, OverflowError, TypeError, ValueError, ArithmeticError) as error:
-        raise ConfigError(f"filters: {column!r} is {type_} and cannot be compared with {given!r}: {error}") from error
-    return _Test(column, operator, pa.array([one.as_py() for one in scalars], type_), null)
+        raise _incomparable(condition, type_, str(error)) from error
+    if several and pa.types.is_floating(type_):
+        found = bounds.floats_like(found)
+    return _Test(column, operator, pa.array(found, type_), null)
 
 
-def _integer_test(column: str, operator: str, values: list[Any], type_: pa.DataType, *, null: bool) -> _Test:
-    """Compare integers with any number exactly: a float would round large ones, a narrow type overflow."""
-    exact = [_number(value) for value in values]
-    bits = type_.bit_width
-    low, high = (0, 2**bits - 1) if pa.types.is_unsigned_integer(type_) else (-(2 ** (bits - 1)), 2 ** (bits - 1) - 1)
+def _incomparable(condition: Condition, type_: pa.DataType, why: str) -> ConfigError:
+    return ConfigError(
+        f"filters: {condition.column!r} is {type_} and cannot be compared with {condition.value!r}{why and ': ' + why}"
+    )
+
+
+def _unit_test(column: str, operator: str, values: list[Any], type_: pa.DataType, *, null: bool) -> _Test:
+    """Compare whole numbers of a unit exactly: a float would round large ones, a coarse unit cut the value short."""
+    exact = [bounds.units(value, type_) for value in values]
+    integers = bounds.as_integers(pa.array([], type_)).type
+    low, high = bounds.limits_of(integers)
     if operator in {"<", "<=", ">", ">="}:
         if operator in {"<", "<="}:
             bound = math.ceil(exact[0]) - 1 if operator == "<" else math.floor(exact[0])
@@ -224,40 +242,25 @@ def _integer_test(column: str, operator: str, values: list[Any], type_: pa.DataT
         else:
             bound = math.floor(exact[0]) + 1 if operator == ">" else math.ceil(exact[0])
             answer = "never" if bound > high else "always" if bound <= low else ">="
-        return _Test(column, answer, pa.array([min(max(bound, low), high)], type_), null)
-    possible = [int(value) for value in exact if value == int(value) and low <= value <= high]
+        return _Test(column, answer, pa.array([min(max(bound, low), high)], integers), null)
+    possible = [int(value) for value in exact if value.denominator == 1 and low <= value <= high]
     if operator in {"=", "!="} and not possible and not null:
-        return _Test(column, "never" if operator == "=" else "always", pa.array([], type_), null)
-    return _Test(column, operator, pa.array(possible, type_), null)
-
-
-def _number(value: Any) -> int | Decimal:
-    value = value.item() if hasattr(value, "item") else value
-    if isinstance(value, bool) or not isinstance(value, (int, float, Decimal)) or not math.isfinite(value):
-        raise TypeError("it is no finite number")
-    return value if isinstance(value, int) else Decimal(value)
+        return _Test(column, "never" if operator == "=" else "always", pa.array([], integers), null)
+    return _Test(column, operator, pa.array(possible, integers), null)
 
 
 def _scalar(value: Any, type_: pa.DataType) -> pa.Scalar:
-    value = value.item() if hasattr(value, "item") else value
     if pa.types.is_boolean(type_) != isinstance(value, bool):
         raise TypeError(f"it is {type(value).__name__}")
     if pa.types.is_decimal(type_) and isinstance(value, float):
         value = Decimal(repr(value))
-    if pa.types.is_temporal(type_) and isinstance(value, str):
-        return pa.scalar(value).cast(type_)
-    if pa.types.is_timestamp(type_) and isinstance(value, dt.datetime):
-        if (value.tzinfo is None) != (type_.tz is None):
-            raise TypeError("only one of the two has a time zone")
-    elif pa.types.is_date(type_) and isinstance(value, dt.datetime):
-        raise TypeError("it is a time, not a date: pass its .date()")
     return pa.scalar(value, type_)
 
 
 def _as_json(value: Any) -> Any:
     if isinstance(value, tuple):
         return [_as_json(one) for one in value]
-    value = value.item() if hasattr(value, "item") else value
+    value = bounds.plain(value)
     if value is None or isinstance(value, (bool, int, str)) or (isinstance(value, float) and math.isfinite(value)):
         return value
     return str(value)

@@ -1,5 +1,7 @@
 """Comparing a column's values with values that a person wrote: numbers, dates, ISO 8601 text.
 
+Filters of sources and bounds of schemas compare by these rules.
+
 Arrow would cast one side to the type of the other, which fails or rounds near the ends of a type. Here a bound becomes
 an exact number of the column's own units, so that no value is rounded before it is compared.
 """
@@ -23,6 +25,7 @@ if TYPE_CHECKING:
 
 _EPOCH = dt.datetime(1970, 1, 1)  # noqa: DTZ001 - wall time, as in columns without a time zone
 _ISO_8601 = re.compile(r"\d{4}-\d\d-\d\d([T ]\d\d:\d\d(:\d\d(\.\d{1,9})?)?(Z|[+-]\d\d:?\d\d)?)?", re.ASCII)
+_TIME = re.compile(r"(\d\d):(\d\d)(?::(\d\d)(?:\.(\d{1,9}))?)?", re.ASCII)
 _OFFSET = re.compile(r"([+-])(\d\d):(\d\d)", re.ASCII)
 _PER_SECOND = {"s": 1, "ms": 10**3, "us": 10**6, "ns": 10**9}
 
@@ -31,6 +34,7 @@ class IncomparableError(ValueError):
     """A value that a person wrote cannot be compared with a column's type."""
 
     def __init__(self, value: Any, kind: pa.DataType, why: str = "") -> None:
+        self.why = why
         super().__init__(f"{value!r} cannot be compared with {kind}{why and ': ' + why}")
 
 
@@ -40,7 +44,7 @@ def less(values: pa.ChunkedArray, bound: Any) -> pa.ChunkedArray:
     Raises:
         IncomparableError: The bound is of another kind than the column.
     """
-    return _compare(values, _plain(bound), pc.less, math.ceil)
+    return _compare(values, plain(bound), pc.less, math.ceil)
 
 
 def greater(values: pa.ChunkedArray, bound: Any) -> pa.ChunkedArray:
@@ -49,7 +53,7 @@ def greater(values: pa.ChunkedArray, bound: Any) -> pa.ChunkedArray:
     Raises:
         IncomparableError: The bound is of another kind than the column.
     """
-    return _compare(values, _plain(bound), pc.greater, math.floor)
+    return _compare(values, plain(bound), pc.greater, math.floor)
 
 
 def one_of(values: pa.ChunkedArray, allowed: Sequence[Any]) -> pa.ChunkedArray:
@@ -59,15 +63,15 @@ def one_of(values: pa.ChunkedArray, allowed: Sequence[Any]) -> pa.ChunkedArray:
         IncomparableError: A listed value is of another kind than the column.
     """
     kind = values.type
-    listed = [_plain(value) for value in allowed]
-    if _has_units(kind):
-        exact = [_units(value, kind) for value in listed]
-        values = _as_integers(values)
-        low, high = _range(values.type)
+    listed = [plain(value) for value in allowed]
+    if has_units(kind):
+        exact = [units(value, kind) for value in listed]
+        values = as_integers(values)
+        low, high = limits_of(values.type)
         # What is no whole number of units, or beyond the type, equals no value.
         kind, listed = values.type, [int(x) for x in exact if x.denominator == 1 and low <= x <= high]
     elif pa.types.is_floating(kind):
-        listed = [_float(value, kind) for value in listed]
+        listed = floats_like([_float(value, kind) for value in listed])
     elif pa.types.is_decimal(kind):
         scale = kind.scale
         exact_texts = [_decimal(value, kind) for value in listed]
@@ -85,11 +89,11 @@ def _compare(values: pa.ChunkedArray, bound: Any, comparison: Any, whole: Callab
     kind = values.type
     if isinstance(bound, float) and math.isinf(bound) and (pa.types.is_integer(kind) or pa.types.is_decimal(kind)):
         return _all(values, (comparison is pc.less) == (bound > 0))
-    if _has_units(kind):
+    if has_units(kind):
         # v < 2.5 is v < 3, and v > 2.5 is v > 2, for whole v.
-        limit = whole(_units(bound, kind))
-        integers = _as_integers(values)
-        low, high = _range(integers.type)
+        limit = whole(units(bound, kind))
+        integers = as_integers(values)
+        low, high = limits_of(integers.type)
         if not low <= limit <= high:
             return _all(values, (comparison is pc.less) == (limit > high))
         return comparison(integers, pa.scalar(limit, type=integers.type))
@@ -107,21 +111,34 @@ def _compare(values: pa.ChunkedArray, bound: Any, comparison: Any, whole: Callab
     raise IncomparableError(bound, kind)
 
 
-def _plain(value: Any) -> Any:
+def plain(value: Any) -> Any:
+    """Return a value of numpy as Python's or pandas'; in nanoseconds, numpy itself would make an integer of it."""
     if isinstance(value, np.datetime64):
         return pd.Timestamp(value)
+    if isinstance(value, np.timedelta64):
+        return pd.Timedelta(value)
     return value.item() if isinstance(value, np.generic) else value
+
+
+def floats_like(values: Sequence[float]) -> list[float]:
+    """Return the floats that equal one of these: zeros of both signs where one is; NaN equals nothing.
+
+    Arrow's `is_in` looks for the same bits.
+    """
+    return [same for value in values if not math.isnan(value) for same in ((0.0, -0.0) if value == 0 else (value,))]
 
 
 def _all(values: pa.ChunkedArray, answer: bool) -> pa.ChunkedArray:
     return values.is_valid() if answer else pc.invert(pc.or_kleene(values.is_valid(), True))
 
 
-def _has_units(kind: pa.DataType) -> bool:
+def has_units(kind: pa.DataType) -> bool:
+    """Say whether values are whole numbers of some unit: integers, dates, times, durations."""
     return pa.types.is_integer(kind) or (pa.types.is_temporal(kind) and not pa.types.is_interval(kind))
 
 
-def _as_integers(values: pa.ChunkedArray) -> pa.ChunkedArray:
+def as_integers(values: Any) -> Any:
+    """Return an array, or one value, of a type with units as integers of them."""
     if pa.types.is_date64(values.type):
         values = values.cast(pa.date32())
     if pa.types.is_integer(values.type):
@@ -129,20 +146,25 @@ def _as_integers(values: pa.ChunkedArray) -> pa.ChunkedArray:
     return values.cast(pa.int32() if values.type.bit_width == 32 else pa.int64())
 
 
-def _range(kind: pa.DataType) -> tuple[int, int]:
+def limits_of(kind: pa.DataType) -> tuple[int, int]:
+    """Return the least and the greatest value of a type of integers."""
     limits = np.iinfo(kind.to_pandas_dtype())
     return int(limits.min), int(limits.max)
 
 
-def _units(value: Any, kind: pa.DataType) -> Fraction:
-    """Return a bound as an exact number of the column's units: integers, days, or seconds' parts."""
+def units(value: Any, kind: pa.DataType) -> Fraction:
+    """Return a bound as an exact number of the column's units: integers, days, or seconds' parts.
+
+    Raises:
+        IncomparableError: The bound is of another kind than the column.
+    """
     if pa.types.is_integer(kind):
         if isinstance(value, bool) or not isinstance(value, (int, float, decimal.Decimal)):
             raise IncomparableError(value, kind)
         try:
             return Fraction(value)
         except (OverflowError, ValueError):
-            raise IncomparableError(value, kind) from None
+            raise IncomparableError(value, kind, "it is no finite number") from None
     if pa.types.is_time(kind):
         return _seconds_of_time(value, kind) * _PER_SECOND[kind.unit]
     if pa.types.is_duration(kind):
@@ -157,10 +179,12 @@ def _units(value: Any, kind: pa.DataType) -> Fraction:
 
 def _seconds_of_time(value: Any, kind: pa.DataType) -> Fraction:
     if isinstance(value, str):
-        try:
-            value = dt.time.fromisoformat(value)
-        except ValueError:
-            raise IncomparableError(value, kind, "expected a time such as '09:30:00'") from None
+        # Not by Python, which forgets the digits behind the sixth.
+        found = _TIME.fullmatch(value)
+        hours, minutes, seconds = (int(part or 0) for part in found.groups()[:3]) if found else (24, 0, 0)
+        if found is None or hours > 23 or minutes > 59 or seconds > 59:
+            raise IncomparableError(value, kind, "expected a time such as '09:30:00'")
+        return hours * 3600 + minutes * 60 + seconds + Fraction(int((found[4] or "").ljust(9, "0")), 10**9)
     if not isinstance(value, dt.time) or value.tzinfo is not None:
         raise IncomparableError(value, kind, "expected a time without a zone")
     return _seconds(dt.datetime.combine(_EPOCH, value) - _EPOCH)
