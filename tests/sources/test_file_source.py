@@ -686,3 +686,42 @@ def test_memory_stays_flat(tmp_path: Path, format_: str) -> None:
     paths = [write(tmp_path, f"{n}.{format_}", content(pa.concat_tables([small] * n))) for n in (4, 16)]
     few, many = (arrow_peak(path) for path in paths)
     assert many < few * 1.5 + (4 << 20)
+
+
+# --- numbers that are no float -----------------------------------------------------------------------------------
+
+ROUNDED = "9007199254740993"
+
+
+@pytest.mark.parametrize("format_", ["csv", "jsonl"])
+def test_a_large_integer_behind_the_first_block_is_not_rounded(tmp_path: Path, format_: str) -> None:
+    values = ["1.5", *["0.25"] * 1_100_000, ROUNDED]
+    text = "x\n" + "\n".join(values) if format_ == "csv" else "\n".join(f'{{"x":{value}}}' for value in values)
+    path = write(tmp_path, f"x.{format_}", text + "\n")
+    with pytest.raises(SourceFormatError, match=f"column 'x' holds {ROUNDED}, an integer that a float would round"):
+        columns(path)
+    [(pinned, _)] = FileSource(path).file_by_file(FileSource(path).describe())
+    with pytest.raises(SourceFormatError, match=ROUNDED):
+        list(pinned.batches())
+    assert columns(path, column_types={"x": "float64"})["x"][-1] == float(ROUNDED)
+
+
+@pytest.mark.parametrize(
+    ("rows", "column"),
+    [
+        ('{"a":{"id":%s}}\n{"a":{"id":1.5}}', "a.id"),
+        ('{"a":[%s,1.5]}', "a"),
+        ('{"a":[{"b":[1.5]},{"b":[%s]}]}', "a.b"),
+        ('{"a":[null,{"b":0.5}]}\n{"a":null}\n{"a":[{"b":1.5},{"b":-%s}]}', "a.b"),
+    ],
+)
+def test_a_large_integer_inside_is_not_rounded(tmp_path: Path, rows: str, column: str) -> None:
+    with pytest.raises(SourceFormatError, match=f"column '{column}' holds -?{ROUNDED}, an integer that"):
+        columns(write(tmp_path, "x.jsonl", f"{rows % ROUNDED}\n"))
+
+
+@pytest.mark.parametrize("options", [{}, {"column_types": {"x": "float64"}}])
+def test_csv_beyond_the_range_of_a_float_is_no_infinity(tmp_path: Path, options: Any) -> None:
+    with pytest.raises(SourceFormatError, match="'-1e400', which is beyond the range of a float"):
+        columns(write(tmp_path, "x.csv", "x\n1.5\n-1e400\n"), **options)
+    assert columns(write(tmp_path, "y.csv", "x\n1.5\ninf\n1e20\n"), **options)["x"] == [1.5, float("inf"), 1e20]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections import deque
 from concurrent.futures import ThreadPoolExecutor
@@ -23,6 +24,8 @@ from smkit.sources._datafile import (
     check_header,
     declare,
     format_errors,
+    greatest_float,
+    shown,
 )
 
 if TYPE_CHECKING:
@@ -75,8 +78,7 @@ class Csv(WholeFile):
         for field in schema:
             if pa.types.is_binary(field.type) and field.name not in declared:
                 raise not_utf8(file)
-        floats = [field.name for field in schema if pa.types.is_floating(field.type) and field.name not in declared]
-        self._check_big_integers(file, head, table.select(floats))
+        self._check_floats(file, head, table, declared)
         return schema
 
     def batches(
@@ -95,7 +97,9 @@ class Csv(WholeFile):
         names = self._names[file.name]
 
         def parse(block: pa.Buffer, *, header: bool) -> pa.Table:
-            return self._parse(block, types, schema.names, header=None if header else names)
+            table = self._parse(block, types, schema.names, header=None if header else names)
+            self._check_floats(file, block, table, declared, header=None if header else names)
+            return table
 
         try:
             with (
@@ -131,22 +135,46 @@ class Csv(WholeFile):
             ),
         )
 
-    def _check_big_integers(self, file: DataFile, head: pa.Buffer, found: pa.Table) -> None:
-        """Refuse integers that inference would round: an id of 20 digits is no measurement."""
-        large = [name for name in found.column_names if (pc.max(pc.abs(found[name])).as_py() or 0) >= FLOAT_EXACT]
+    def _check_floats(
+        self,
+        file: DataFile,
+        block: pa.Buffer,
+        found: pa.Table,
+        declared: Collection[str],
+        *,
+        header: list[str] | None = None,
+    ) -> None:
+        """Refuse numbers that are no float: an id of 20 digits, unless a float was asked for, and 1e400."""
+        peaks = {
+            field.name: greatest_float(found[field.name]) for field in found.schema if pa.types.is_floating(field.type)
+        }
+        large = [
+            name for name, peak in peaks.items() if math.isinf(peak) or (peak >= FLOAT_EXACT and name not in declared)
+        ]
         if not large:
             return
         with format_errors(file):
-            batch = self._parse(head, dict.fromkeys(large, pa.string()), large)
+            texts = self._parse(block, dict.fromkeys(large, pa.string()), large, header=header)
         for column in large:
+            text = texts[column]
+            if math.isinf(peaks[column]):
+                infinite = text.filter(pc.is_inf(found[column]))
+                # The word is one: `inf`, `-Infinity`.
+                for value in infinite.filter(pc.match_substring_regex(infinite, r"\d")).to_pylist():
+                    raise SourceFormatError(
+                        f"{file.name}: column {column!r} holds {shown(value)}, which is beyond the range of a float: "
+                        f"{declare(column)}"
+                    )
+            if column in declared:
+                continue
             # Few values are that long, and the pattern is slow.
-            long = batch.column(column).filter(pc.greater_equal(pc.binary_length(batch.column(column)), 16))
+            long = text.filter(pc.greater_equal(pc.binary_length(text), 16))
             digits = long.filter(pc.match_substring_regex(long, r"^[+-]?\d{16,}$"))
             for value in digits.to_pylist():
                 if abs(int(value)) > FLOAT_EXACT:
                     raise SourceFormatError(
-                        f"{file.name}: column {column!r} holds {value}, an integer that a float would round: "
-                        f"{declare(column)}, or pa.decimal128(38, 0)"
+                        f"{file.name}: column {column!r} holds {shown(int(value))}, an integer that a float would "
+                        f"round: {declare(column)}, or pa.decimal128(38, 0)"
                     )
 
 

@@ -6,6 +6,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, BinaryIO, NamedTuple, Protocol
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from smkit.errors import SourceError, SourceFormatError, SourceNotFound
 
@@ -186,6 +187,18 @@ def check_header(file: DataFile, names: list[str]) -> None:
     twice = sorted({name for name in names if name.strip() and names.count(name) > 1})
     if twice:
         raise SourceFormatError(f"{file.name}: column {twice[0]!r} appears more than once: rename one of them")
+
+
+def greatest_float(column: pa.ChunkedArray) -> float:
+    """Return the greatest absolute value of the floats in a column, nested ones too; 0 where there are none."""
+    if pa.types.is_floating(column.type):
+        ends = pc.min_max(column).as_py()
+        return float(max(abs(ends["min"] or 0), abs(ends["max"] or 0)))
+    if pa.types.is_list(column.type):
+        return greatest_float(pc.list_flatten(column))
+    if pa.types.is_struct(column.type):
+        return max(map(greatest_float, column.flatten()), default=0)
+    return 0
 
 
 def declare(column: str, type_: str = "string") -> str:

@@ -90,7 +90,8 @@ class FilesSource(StreamedSource):
             more._options = replace(options, columns=[*dict.fromkeys([*read.names, *tested])])
             read = more.schema()
         types = dict(zip(read.names, read.types, strict=True))
-        pinned = replace(options, format=described["format"], column_types=types)
+        inferred = frozenset(types) - options.column_types.keys()
+        pinned = replace(options, format=described["format"], column_types=types, inferred=inferred)
         return [(self._of_one_file(entry, pinned), _identity(entry)) for entry in described[self._LISTED_AS]]
 
     def identities(self) -> list[dict[str, Any]]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 from contextlib import closing
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 import pyarrow.json as pa_json
@@ -21,6 +21,7 @@ from smkit.sources._datafile import (
     declare,
     decompressed,
     format_errors,
+    greatest_float,
     of_type,
     read_up_to,
     shown,
@@ -55,7 +56,7 @@ class JsonLines(WholeFile):
         found = self._parse(file, line, block, explicit, unexpected="infer", declared=declared).schema
         check_header(file, found.names)
         types = {field.name: declared.get(field.name, _undo_date_guess(field.type)) for field in found}
-        self._check_big_integers(file, block, {name for name in types if name not in declared}, types)
+        _check_big_integers(file, block, {name: types[name] for name in types if name not in declared})
         # The parser puts declared columns first; readers expect the order of the file.
         order = list(json.loads(block.lstrip().partition(b"\n")[0]))
         return pa.schema([(name, types[name]) for name in sorted(types, key=lambda n: _position(order, n))])
@@ -76,6 +77,9 @@ class JsonLines(WholeFile):
         with closing(self._blocks(file)) as blocks:
             for line, block in blocks:
                 found = self._parse(file, line, block, schema, unexpected=unexpected, declared=declared)
+                inferred = {name: found[name] for name in found.column_names if name not in declared}
+                if any(greatest_float(column) >= FLOAT_EXACT for column in inferred.values()):
+                    _check_big_integers(file, block, {name: column.type for name, column in inferred.items()})
                 yield from found.to_batches()
 
     def _parse(
@@ -126,20 +130,35 @@ class JsonLines(WholeFile):
                     return
                 number += block.count(b"\n")
 
-    def _check_big_integers(
-        self, file: DataFile, block: bytes, inferred: set[str], types: Mapping[str, pa.DataType]
-    ) -> None:
-        """Refuse integers that inference would round: an id of 20 digits is no measurement."""
-        if re.search(rb"\d{16}", block) is None:
-            return
-        floats = {name for name in inferred if pa.types.is_floating(types[name])}
-        for line in block.splitlines():
-            for name, value in json.loads(line).items() if floats and line.strip() else ():
-                if name in floats and isinstance(value, int) and abs(value) > FLOAT_EXACT:
-                    raise SourceFormatError(
-                        f"{file.name}: column {name!r} holds {value}, an integer that a float would round: "
-                        f"write it as a JSON string"
-                    )
+
+def _check_big_integers(file: DataFile, block: bytes, inferred: Mapping[str, pa.DataType]) -> None:
+    """Refuse integers that inference would round: an id of 20 digits is no measurement."""
+    if re.search(rb"\d{16}", block) is None:
+        return
+    for line in block.split(b"\n"):
+        if re.search(rb"\d{16}", line) is None:
+            continue
+        for name, value in json.loads(line).items():
+            found = _rounded(name, value, inferred[name]) if name in inferred else None
+            if found is not None:
+                raise SourceFormatError(
+                    f"{file.name}: column {found[0]!r} holds {found[1]}, an integer that a float would round: "
+                    f"write it as a JSON string"
+                )
+
+
+def _rounded(path: str, value: Any, type_: pa.DataType) -> tuple[str, int] | None:
+    """Find an integer that a float would round, and where it is: `a.id` is a field of a struct."""
+    if pa.types.is_floating(type_):
+        return (path, value) if isinstance(value, int) and abs(value) > FLOAT_EXACT else None
+    if pa.types.is_list(type_) and isinstance(value, list):
+        inside = (_rounded(path, item, type_.value_type) for item in value)
+    elif pa.types.is_struct(type_) and isinstance(value, dict):
+        fields = [type_.field(at) for at in range(type_.num_fields)]
+        inside = (_rounded(f"{path}.{field.name}", value.get(field.name), field.type) for field in fields)
+    else:
+        return None
+    return next((found for found in inside if found is not None), None)
 
 
 def _position(order: list[str], name: str) -> int:

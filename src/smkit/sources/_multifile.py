@@ -77,13 +77,15 @@ def open_files(
     needed = dict.fromkeys([*schema.names, *wanted.columns])
     read = pa.schema([stored.field(name) for name in needed if name in stored.names] or [stored.field(0)])
 
+    declared = in_files.keys() - options.inferred
+
     def batches() -> Generator[pa.RecordBatch, None, None]:
         if not numbers:
             return
         opened.will_read((file, range_) for file in files for range_ in format_.ranges(file, read, wanted))
         for number, file in zip(numbers, files, strict=True):
             with closing(
-                format_.batches(file, read, batch_size, projected=columns is not None, declared=in_files, wanted=wanted)
+                format_.batches(file, read, batch_size, projected=columns is not None, declared=declared, wanted=wanted)
             ) as found:
                 for batch in found:
                     rows = _with_partitions(_conform(batch, read, file), partitions.slice(number, 1))

@@ -31,6 +31,7 @@ class ReadOptions:
         filters: Which rows are wanted: those that fulfil all conditions of one of these; where there are none, all.
         csv: How CSV files are written.
         partitioning: `"hive"` where the names of folders are columns.
+        inferred: The columns of `column_types` whose types were found, not declared.
     """
 
     format: str | None
@@ -39,6 +40,7 @@ class ReadOptions:
     filters: list[list[Condition]]
     csv: CsvOptions
     partitioning: str | None = None
+    inferred: frozenset[str] = frozenset()
 
     @classmethod
     def checked(
