@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import pickle
 import signal
@@ -487,6 +488,42 @@ def test_a_worker_that_is_killed_changes_nothing(roots: tuple[Settings, Settings
     alone, together = make(roots[0]).build(batch_size=BATCH), make(roots[1]).build(batch_size=BATCH, client=client)
     assert marker.exists()
     assert together.manifest.files == alone.manifest.files
+
+
+def test_a_worker_that_is_killed_while_it_writes_a_part_changes_nothing(
+    roots: tuple[Settings, Settings], client: Any, tmp_path: Path
+) -> None:
+    make = houses(FileSource(write_files(tmp_path / "raw", "parquet")))
+    marker = tmp_path / "killed"
+
+    def arm(path: str) -> None:
+        close = writing.PartWriter._close_part
+
+        @functools.wraps(close)
+        def die(self: Any) -> None:
+            # The rows are in the file, its end is not.
+            if self._writer is not None and not Path(path).exists():
+                Path(path).touch()
+                os.kill(os.getpid(), signal.SIGKILL)
+            close(self)
+
+        writing.PartWriter._close_part = die  # type: ignore[method-assign]
+
+    def disarm() -> None:
+        close = writing.PartWriter._close_part
+        writing.PartWriter._close_part = getattr(close, "__wrapped__", close)  # type: ignore[method-assign]
+
+    client.run(arm, str(marker))
+    try:
+        together = make(roots[1]).split(test=0.2).build(batch_size=BATCH, client=client)
+    finally:
+        client.run(disarm)
+    assert marker.exists()
+    alone = make(roots[0]).split(test=0.2).build(batch_size=BATCH)
+    assert together.manifest.files == alone.manifest.files
+    together.verify()
+    # Not even what the worker left.
+    assert [name for name in files_below(Path(roots[1].root)) if "build" in name] == []
 
 
 def test_a_step_that_kills_every_worker_is_given_up(
