@@ -329,3 +329,41 @@ def _seconds(work: Callable[[], object]) -> float:
     start = time.process_time()
     work()
     return time.process_time() - start
+
+
+@pytest.mark.parametrize(
+    ("line", "later", "channel"),
+    [
+        ("", "", "train"),
+        ('channels = ("fit", "test")', "", "fit"),
+        ('channels: list = ["fit"]', "", "fit"),
+        ("channels = names()", "", ""),
+        ("channels = ()", "", ""),
+        ("", 'Houses.channels = ("fit",)', ""),
+        ("", 'os.environ["SM_CHANNEL_TRAIN"] = "."', ""),
+    ],
+)
+def test_the_required_channel_is_read_where_the_text_tells(line: str, later: str, channel: str) -> None:
+    source = (
+        "import os\nfrom smkit.entrypoint import TrainingScript\n\n\n"
+        f"class Houses(TrainingScript):\n    target = 'price'\n    {line}\n\n\n{later}\nHouses.main()\n"
+    )
+    declared = declaration_of(source.encode())
+    assert declared is not None
+    assert declared.channel == channel
+
+
+def test_a_required_channel_without_input_is_a_problem(tmp_path: Path) -> None:
+    script = tmp_path / "train.py"
+    script.write_text(
+        "from smkit.entrypoint import TrainingScript\n\n\nclass Houses(TrainingScript):\n    target = 'price'\n\n\n"
+        "Houses.main()\n",
+        encoding="utf-8",
+    )
+    runner = JobRunner(Settings(root=str(tmp_path / "store")))
+    found = [each for each in runner.check(runner.spec(script)).problems if each.subject == "inputs"]
+    assert ["channel 'train', which Houses requires, has no input (given: none)" in str(each) for each in found] == [
+        True
+    ]
+    given = runner.check(runner.spec(script, {"train": str(script)}))
+    assert [each for each in given.problems if each.subject == "inputs"] == []

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 _TEMPLATE = "smkit.entrypoint"
 #: A name that is read from the variable that carries the hyperparameters, such as SM_HPS and SM_HP_ALPHA.
 _VARIABLES = "SM_HP"
+_CHANNEL_VARIABLES = "SM_CHANNEL"
 _LEAVING = frozenset({"SystemExit", "_exit", "abort", "exit", "quit"})
 _CHANGING = frozenset({"exec", "eval", "globals", "setattr", "delattr", "putenv", "unsetenv"})
 _PLAIN = (ast.Expr, ast.Assign, ast.AnnAssign, ast.AugAssign, ast.Import, ast.ImportFrom, ast.Assert, ast.Pass)
@@ -62,11 +63,13 @@ class Declaration(NamedTuple):
         name: Name of the script's class.
         line: 1-based line of that class.
         fields: Name -> hyperparameter.
+        channel: The channel that is required; "" where the text does not tell.
     """
 
     name: str
     line: int
     fields: Mapping[str, DeclaredField]
+    channel: str = ""
 
 
 def declaration_of(source: bytes) -> Declaration | None:
@@ -82,7 +85,8 @@ def declaration_of(source: bytes) -> Declaration | None:
     try:
         module.check_flow()
         script = module.script()
-        return Declaration(script.name, script.lineno, _fields(module, script))
+        channel = "" if _CHANNEL_VARIABLES.encode() in source else _required_channel(module, script)
+        return Declaration(script.name, script.lineno, _fields(module, script), channel)
     except (_Unclear, RecursionError):
         return None
 
@@ -131,6 +135,13 @@ class _Module:
                 or (isinstance(node, ast.alias) and node.name in {"argv", "environ", *_LEAVING, *_CHANGING})
             ):
                 raise _Unclear
+
+    def stores_attribute(self, name: str) -> bool:
+        """Return whether an attribute of this name is set or deleted anywhere."""
+        return any(
+            isinstance(node, ast.Attribute) and node.attr == name and not isinstance(node.ctx, ast.Load)
+            for node in self._nodes
+        )
 
     def script(self) -> ast.ClassDef:
         """Return the class whose `main()` is the script."""
@@ -225,6 +236,19 @@ def _fields(module: _Module, script: ast.ClassDef) -> dict[str, DeclaredField]:
         ):
             raise _Unclear
     return fields
+
+
+def _required_channel(module: _Module, script: ast.ClassDef) -> str:
+    """Return the first of the script's channels, or of the template's; "" where the text does not tell."""
+    bound = [node for node in script.body if "channels" in _all_names_bound_in(node)]
+    if module.stores_attribute("channels") or len(bound) > 1:
+        return ""
+    if not bound:
+        return "train"
+    value = bound[0].value if isinstance(bound[0], ast.Assign | ast.AnnAssign) else None
+    listed = _literal(value) if value is not None else Unknown
+    first = listed[0] if isinstance(listed, list | tuple) and listed else ""
+    return first if isinstance(first, str) else ""
 
 
 def _all_names_bound_in(statement: ast.stmt) -> list[str]:

@@ -20,7 +20,26 @@ def check_hyperparameters(spec: JobSpec, code: StagedCode) -> list[Finding]:
     if declared is None:
         return []
     fix = f"see {declared.name}.Hyperparameters, {code.entry_point}:{declared.line}"
-    return [problem("hyperparameters", said, fix) for said in _problems(declared, spec.plain_hyperparameters())]
+    return _missing_channel(declared, spec) + [
+        problem("hyperparameters", said, fix) for said in _problems(declared, spec.plain_hyperparameters())
+    ]
+
+
+def _missing_channel(declared: Declaration, spec: JobSpec) -> list[Finding]:
+    channel = declared.channel
+    if not channel or channel in spec.channels or channel in spec.hyperparameters:
+        return []
+    if any(name.startswith("SM_CHANNEL") for name in spec.environment):
+        return []
+    given = ", ".join(sorted(spec.channels)) or "none"
+    return [
+        problem(
+            "inputs",
+            f"channel {channel!r}, which {declared.name} requires, has no input (given: {given})",
+            f"pass a dataset, or inputs={{{channel!r}: ...}}; on the command line --dataset NAME, "
+            f"--dataset-script FILE or --input {channel}=PATH",
+        )
+    ]
 
 
 def refuse_wrong_hyperparameters(spec: JobSpec, code: StagedCode) -> None:
