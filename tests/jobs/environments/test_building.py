@@ -260,6 +260,52 @@ def test_a_package_that_is_only_a_source_is_refused_at_once(tiny: Environment) -
     assert content(tiny.root) == []
 
 
+@pytest.mark.parametrize(
+    ("index", "proxy"),
+    [
+        ("http://127.0.0.1:9/simple", None),
+        ("https://no-such-host.invalid/simple", None),
+        ("https://index.invalid/simple", "http://127.0.0.1:9"),
+        ("https://index.invalid/simple", "refuses"),
+    ],
+    ids=["refused", "no such name", "no proxy", "a proxy that refuses"],
+)
+@pytest.mark.parametrize("installer", ["uv", "pip"])
+def test_an_index_that_is_not_reached_is_told_from_one_without_the_package(
+    tiny: Environment,
+    guarded_index: tuple[str, list[str]],
+    index: str,
+    proxy: str | None,
+    installer: str,
+    monkeypatch: pytest.MonkeyPatch,
+    request: pytest.FixtureRequest,
+) -> None:
+    request.getfixturevalue("uv" if installer == "uv" else "without_uv")
+    for name in [name for name in os.environ if name.lower().endswith("_proxy")]:
+        monkeypatch.delenv(name)
+    if proxy is not None:
+        monkeypatch.setenv("HTTPS_PROXY", f"http://{guarded_index[0]}" if proxy == "refuses" else proxy)
+    monkeypatch.delenv("PIP_FIND_LINKS")
+    # With none, pip does not say what it tried again.
+    monkeypatch.setenv("PIP_RETRIES", "1")
+    monkeypatch.setenv("UV_HTTP_RETRIES", "0")
+    with pytest.raises(ParityEnvironmentError, match=r"index was not reached.*pip_index_url") as caught:
+        ensure_built(tiny, index_url=index, progress=False)
+    assert "ready-made" not in str(caught.value)
+    assert "Images are made for" not in str(caught.value)
+
+
+@pytest.mark.parametrize("machine", ["x86_64", "arm64"])
+def test_the_platform_is_blamed_only_where_it_is_another(
+    tiny: Environment, uv: Path, machine: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(os, "uname", lambda: os.uname_result(("Linux", "here", "6", "#1", machine)))
+    contents = Contents(tiny.contents.python, {"tiny": "3.0"}, ("tiny",))
+    with pytest.raises(ParityEnvironmentError, match=rf"no ready-made package .* Linux {machine}\.") as caught:
+        ensure_built(Environment(tiny.name, contents, tiny.root), progress=False)
+    assert ("Images are made for Linux x86_64" in str(caught.value)) == (machine != "x86_64")
+
+
 @pytest.fixture
 def guarded_index() -> Iterator[tuple[str, list[str]]]:
     """An index that refuses everybody, and what it was told: its address, and the credentials of each request."""

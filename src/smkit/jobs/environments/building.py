@@ -37,6 +37,13 @@ if TYPE_CHECKING:
     from pydantic import SecretStr
 
 _VERSION_SECONDS = 60
+#: Of uv, then of pip, which goes on without the index and ends with one of the lines of `_NO_WHEELS`.
+_NOT_REACHED = re.compile(
+    r"error sending request|client error \(Connect\)|tunnel error|dns error|operation timed out"
+    r"|connection broken|NewConnectionError|ProxyError|Could not fetch URL|Connection refused|Read ?timed ?out"
+    r"|Name or service not known|not a trusted or secure host",
+    re.IGNORECASE,
+)
 #: The last is pip's: the pins of an image fit together, so what "conflicts" is a pin with what the index has.
 _NO_WHEELS = re.compile(
     r"no usable wheels|no wheels with a matching|there is no version of|no matching distribution|ResolutionImpossible",
@@ -280,6 +287,12 @@ def _discard(folder: Path) -> None:
 
 
 def _hint(environment: Environment, said: str) -> str:
+    # First: without its index an installer says as well that it finds no package.
+    if _NOT_REACHED.search(said):
+        return (
+            "\nThe package index was not reached. Is there a network, and a proxy to be named (HTTPS_PROXY)? Name an "
+            "index that can be reached by the setting pip_index_url (SMKIT_PIP_INDEX_URL), or as uv or pip are told"
+        )
     if environment.contents.wanted is None:
         return (
             "\nSome packages of the whole list are compiled: that needs a C compiler and the headers of Python. "
@@ -287,10 +300,11 @@ def _hint(environment: Environment, said: str) -> str:
         )
     if _NO_WHEELS.search(said):
         machine = os.uname()
-        return (
-            f"\nThe index has no ready-made package of this version for Python {environment.python_version} on "
-            f"{machine.sysname} {machine.machine}. Images are made for Linux x86_64; see docs/environments.md"
-        )
+        platform = f"{machine.sysname} {machine.machine}"
+        missing = f"\nThe index has no ready-made package of this version for Python {environment.python_version} on "
+        if platform == "Linux x86_64":
+            return f"{missing}{platform}. Name one that has it: by the setting pip_index_url, or as uv or pip are told"
+        return f"{missing}{platform}. Images are made for Linux x86_64; see docs/environments.md"
     return ""
 
 
