@@ -500,3 +500,36 @@ def test_text_that_is_no_utf8_in_a_database_that_does_not_check(pg: Postgres, pg
         assert PostgresSource(readable, settings=pg.settings(database=name)).read()["x"].tolist() == [b"\xe9"]
     finally:
         pg.run(f"DROP DATABASE {name}")
+
+
+@pytest.mark.parametrize(
+    ("sql", "value", "expected"),
+    [
+        ("SELECT DATE '2020-01-01' < :p AS a", dt.datetime(2020, 1, 1, 23), True),  # noqa: DTZ001 - a timestamp
+        (
+            "SELECT TIMESTAMP '2020-01-01 00:00' AT TIME ZONE current_setting('TimeZone') = :p AS a",
+            dt.datetime(2020, 1, 1, 5, tzinfo=dt.timezone(dt.timedelta(hours=5))),
+            True,
+        ),
+        ("SELECT pg_typeof(TIMESTAMP '2020-01-01' - :p)::text AS a", dt.datetime(2020, 1, 1), "interval"),  # noqa: DTZ001 - a timestamp
+        ("SELECT pg_typeof(:p - INTERVAL '1 day')::text AS a", dt.date(2020, 1, 2), "timestamp without time zone"),
+        ("SELECT pg_typeof(:p)::text AS a", dt.time(1, 2), "time without time zone"),
+        ("SELECT substring('abcdef' from :p) AS a", 2, "bcdef"),
+        ("SELECT :p AS a", 5, 5),
+        ("SELECT :p AS a", np.int32(5), 5),
+        ("SELECT :p AS a", 2**40, 2**40),
+        ("SELECT pg_typeof(:p)::text AS a", 2**70, "numeric"),
+        ("SELECT :p AS a", True, True),
+        ("SELECT :p AS a", b"\x00a", b"\x00a"),
+        # Beside a numeric, a float is a numeric: as float8, 0.1 would be another number.
+        ("SELECT 0.1::numeric = :p AS a", 0.1, True),
+        ("SELECT 7::int2 = :p AS a", 7, True),
+        ("SELECT 7.5::float8 > :p AS a", 7, True),
+        ("SELECT 3 = ANY(:p) AS a", [1, 3], True),
+        ("SELECT CAST(:p AS date) = DATE '2020-01-01' AS a", dt.datetime(2020, 1, 1, 23), True),  # noqa: DTZ001 - a timestamp
+    ],
+)
+def test_a_parameter_means_its_own_type(pg: Postgres, sql: str, value: Any, expected: Any) -> None:
+    frame = PostgresSource(sql, params={"p": value}, settings=pg.settings()).read()
+    assert frame["a"].tolist() == [expected]
+    assert type(frame["a"].tolist()[0]) is type(expected)

@@ -12,7 +12,7 @@ import pyarrow as pa
 
 from smkit.errors import QueryError
 from smkit.sources._postgres_errors import READABLE, broken_off, query_error
-from smkit.sources._postgres_sql import encode_param, secret_settings
+from smkit.sources._postgres_sql import encode_param, secret_settings, type_oid
 from smkit.sources._postgres_types import Column, TypeChoices, column_of
 
 if TYPE_CHECKING:
@@ -174,7 +174,7 @@ def prepare(connection: Connection, query: Query, params: Mapping[str, Any], cho
         SourceConnectionError: The connection broke off.
     """
     with server_errors(connection, query, params, prefix_length=0):
-        description = connection.describe(query.statement)
+        description = connection.describe(query.statement, tuple(type_oid(params[name]) for name in query.names))
     if description.columns is None:
         raise QueryError(f"the statement returns no rows: {READABLE}")
     columns = [

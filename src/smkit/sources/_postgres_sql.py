@@ -17,6 +17,7 @@ from enum import Enum
 from typing import Any
 from uuid import UUID
 
+import numpy as np
 from pydantic import SecretStr
 
 from smkit.errors import ConfigError, did_you_mean
@@ -227,6 +228,30 @@ def encode_param(name: str, value: Any) -> str | None:
         f"Decimal, bytes, date, time, datetime, timedelta, UUID, dict (for json), None, and lists of these "
         f"(for = ANY(:{name}))"
     )
+
+
+def type_oid(value: Any) -> int:
+    """Return the OID of the type that a parameter has wherever it stands; 0 where the query says it better.
+
+    Without a type, the server takes that of what the value stands beside: a datetime beside a date would lose its
+    hours, and one with an offset beside a timestamp its offset.
+    """
+    if isinstance(value, Enum):
+        value = value.value
+    if isinstance(value, (np.bool_, np.integer)):
+        value = value.item()
+    if isinstance(value, bool):
+        return 16
+    if isinstance(value, int):
+        # int4, int8, numeric.
+        return 23 if -(2**31) <= value < 2**31 else 20 if -(2**63) <= value < 2**63 else 1700
+    if isinstance(value, dt.datetime):
+        return 1114 if value.tzinfo is None else 1184
+    if isinstance(value, dt.date):
+        return 1082
+    if isinstance(value, dt.time) and value.tzinfo is None:
+        return 1083
+    return 17 if isinstance(value, (bytes, bytearray)) else 0
 
 
 def _encode_json(name: str, value: dict[Any, Any]) -> str:

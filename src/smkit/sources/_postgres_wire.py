@@ -82,10 +82,10 @@ class Connection(pg8000.native.Connection):  # type: ignore[misc] # pg8000 has n
         (count,) = struct.unpack_from("!H", data)
         self._parameter_oids = struct.unpack_from(f"!{count}I", data, 2)
 
-    def describe(self, statement: str) -> Description:
-        """Let the server parse a statement, without running it."""
+    def describe(self, statement: str, parameters: tuple[int, ...] = ()) -> Description:
+        """Let the server parse a statement, without running it; 0 leaves a parameter's type to the server."""
         self._parameter_oids = ()
-        _, columns, _ = self.prepare_statement(statement, ())
+        _, columns, _ = self.prepare_statement(statement, parameters)
         return Description(self._parameter_oids, columns)
 
     def copy_out(self, statement: str) -> Generator[list[bytes], None, None]:
