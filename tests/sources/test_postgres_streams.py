@@ -308,6 +308,9 @@ settings = smkit.Settings(postgres=smkit.PostgresSettings(
     host=host, port=int(port), database=database, user=user, password=SecretStr(password), sslmode=sslmode))
 options = {"engine": mode.removesuffix("-parts")}
 if mode.endswith("-parts"):
+    # The smaller read, too, has more ranges than what is read ahead.
+    from smkit.sources import _postgres_partitions
+    _postgres_partitions._RANGE_ROWS = 100_000
     options |= {"partition_on": "g", "partitions": 3}
 sql = "SELECT g, g * 0.5::float8 AS x, md5(g::text) AS t, now() AS moment, g % 2 = 0 AS b FROM generate_series(1, :n) g"
 read = 0

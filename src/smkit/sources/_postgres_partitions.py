@@ -32,7 +32,7 @@ _RANGE_ROWS = 262_144
 #: Each range runs the query, so where there would be more of them they are made larger.
 _MOST_RANGES = 256
 #: Bytes of all rows that wait for the turn of their range.
-_AHEAD_BYTES = 128 << 20
+_AHEAD_BYTES = 64 << 20
 
 
 def partition_index(control: Connection, prepared: PreparedQuery, partition_on: str) -> int:
