@@ -24,7 +24,7 @@ from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
 import smkit
-from smkit import Column, Dataset, DatasetBuilder, DatasetStore, FileSource, PostgresSource, S3Source, Schema, Settings
+from smkit import Column, Dataset, DatasetBuilder, DatasetStore, FileSource, S3Source, Schema, Settings
 from smkit.config import PostgresSettings
 from smkit.datasets import writing
 from smkit.datasets.cluster import tasks
@@ -577,12 +577,9 @@ def test_what_a_cluster_cannot_do_is_refused(roots: tuple[Settings, Settings], c
     settings = roots[1]
     rows = pd.DataFrame({"x": [1]})
     frames = DatasetBuilder("houses", smkit.FrameSource(rows), settings)
-    postgres = DatasetBuilder("houses", PostgresSource("SELECT 1 AS x", settings=settings), settings)
     files = houses(FileSource(write_files(tmp_path / "raw", "csv", [3])))(settings)
     with pytest.raises(ConfigError, match=r"cannot be read by a cluster.*leave client out.*FileSource, S3Source"):
         frames.build(client=client)
-    with pytest.raises(ConfigError, match=r"build it once without client, and build from that dataset"):
-        postgres.build(client=client)
     with pytest.raises(ConfigError, match=r"expected a distributed\.Client"):
         files.build(client="tcp://127.0.0.1:8786")  # type: ignore[arg-type]
     closed = distributed.Client(client.scheduler.address, set_as_default=False)

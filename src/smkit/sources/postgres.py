@@ -11,8 +11,9 @@ from smkit.errors import ConfigError, did_you_mean
 from smkit.sources import _postgres_adbc as adbc
 from smkit.sources import _postgres_copy as copy
 from smkit.sources._postgres_connect import connect, resolve
-from smkit.sources._postgres_partitions import read_partitions
+from smkit.sources._postgres_partitions import partition_index, read_partitions
 from smkit.sources._postgres_session import Transaction, begin, prepare
+from smkit.sources._postgres_shares import PostgresShare, check_shareable, share
 from smkit.sources._postgres_sql import check_params, describe_param, parse_query
 from smkit.sources._postgres_types import Arrays, Numeric, TypeChoices
 from smkit.sources.base import Stream, StreamedSource
@@ -21,6 +22,10 @@ if TYPE_CHECKING:
     from collections.abc import Generator, Iterator, Mapping
 
     import pyarrow as pa
+
+    from smkit.sources._postgres_connect import Target
+    from smkit.sources._postgres_session import PreparedQuery
+    from smkit.sources._postgres_wire import Connection
 
 T = TypeVar("T")
 Engine = Literal["copy", "adbc"]
@@ -104,16 +109,63 @@ class PostgresSource(StreamedSource):
             "arrays": self._choices.arrays,
         }
 
+    @property
+    def settings(self) -> Settings:
+        """How to connect: the settings that were given, else `Settings()`."""
+        return self._connection_settings()
+
+    @property
+    def readers(self) -> int:
+        """How many may read its shares at once."""
+        return self._partitions
+
     @contextmanager
-    def _open(self, batch_size: int) -> Iterator[Stream]:
+    def shares(self, settings: Settings) -> Iterator[list[PostgresShare]]:
+        """Yield sources which, one after the other, have the rows, for other machines to read.
+
+        All see the moment at which this was called, which a transaction holds for as long as the context is open.
+
+        Args:
+            settings: What those machines may know of how to connect.
+
+        Raises:
+            ConfigError: There is no `partition_on`, or a parameter is a secret.
+            SourceError: The source cannot be read.
+        """
+        if self._partition_on is None:
+            raise ConfigError(
+                f"{self!r} cannot be read by a cluster: without an order each worker would have rows of its own "
+                f"choice. Pass partition_on, a column best without repeats, and partitions, how many workers read at "
+                f'once: for example partition_on="id", partitions=8'
+            )
+        check_shareable(self._query, self._params)
+        with self._prepare(Transaction(self._statement_timeout, repeatable=True)) as (_, control, prepared):
+            index = partition_index(control, prepared, self._partition_on)
+            yield share(
+                settings,
+                control,
+                prepared,
+                index=index,
+                statement_timeout=self._statement_timeout,
+                engine=self._engine,
+            )
+
+    @contextmanager
+    def _prepare(self, transaction: Transaction) -> Iterator[tuple[Target, Connection, PreparedQuery]]:
+        """Open a connection, start the transaction and let the server understand the query."""
         if self._engine == "adbc":
             adbc.require_driver()
-        transaction = Transaction(self._statement_timeout, repeatable=self._partition_on is not None)
         settings = self._connection_settings()
         target = resolve(settings)
         with closing(connect(settings, target)) as connection:
             begin(connection, transaction, self._query, self._params)
-            prepared = prepare(connection, self._query, self._params, self._choices)
+            yield target, connection, prepare(connection, self._query, self._params, self._choices)
+
+    @contextmanager
+    def _open(self, batch_size: int) -> Iterator[Stream]:
+        transaction = Transaction(self._statement_timeout, repeatable=self._partition_on is not None)
+        settings = self._connection_settings()
+        with self._prepare(transaction) as (target, connection, prepared):
             batches: Generator[pa.RecordBatch, None, None]
             if self._partition_on is not None:
                 batches = read_partitions(

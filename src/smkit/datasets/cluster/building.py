@@ -51,7 +51,9 @@ def build_on(client: Client, recipe: Recipe, log: VersionLog, settings: Settings
     """
     with Work(client) as work, contextlib.ExitStack() as stack:
         rows = ClusterRows(work, recipe)
-        read = rows.run(divide_source(recipe, settings))
+        # Until the last part is written: where a worker dies, its units are read again.
+        reading = stack.enter_context(contextlib.ExitStack())
+        read = rows.run(reading.enter_context(divide_source(recipe, settings)))
         left = sum(sum(facts.rows) for facts in rows.facts)
         if not left:
             yield None
@@ -71,6 +73,7 @@ def build_on(client: Client, recipe: Recipe, log: VersionLog, settings: Settings
         target, folder = stack.enter_context(opened)
         parts = _write(work, rows, placed, target, recipe)
         files = [pending(work.result(part), target, log, settings) for part in parts]
+        reading.close()
         yield Built(schema, read, left, counts, files, folder)
 
 

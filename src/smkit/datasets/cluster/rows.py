@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from itertools import accumulate
 from typing import TYPE_CHECKING, Any
 
@@ -62,9 +63,7 @@ class ClusterRows:
         with self._recipe.bar() as bar:
             bar.set_postfix_str("reading", refresh=False)
             read = 0
-            size = self._recipe.batch_size
-            self._replace([self._work.submit(tasks.read_unit, unit, size, self._versions) for unit in division.units])
-            for facts in self._told():
+            for facts in self._read(division):
                 read += sum(facts.rows)
                 bar.update(sum(facts.rows))
             self._check_columns()
@@ -96,6 +95,22 @@ class ClusterRows:
     def _replace(self, segments: list[Future[Any]]) -> None:
         self.segments = segments
         self._keeps = [None] * len(segments)
+
+    def _read(self, division: Division) -> Iterator[Facts]:
+        """Have the units read, not more at once than may be; yield their facts, in order, as soon as they are known."""
+        segments: list[Future[Any]] = []
+        told: deque[Future[Any]] = deque()
+        self.facts = []
+        for unit in division.units:
+            if len(told) == division.readers:
+                self.facts.append(self._work.result(told.popleft()))
+                yield self.facts[-1]
+            segments.append(self._work.submit(tasks.read_unit, unit, self._recipe.batch_size, self._versions))
+            told.append(self._work.submit(tasks.facts_of, segments[-1]))
+        self._replace(segments)
+        while told:
+            self.facts.append(self._work.result(told.popleft()))
+            yield self.facts[-1]
 
     def _told(self) -> Iterator[Facts]:
         """Yield the facts of each segment, in order, as soon as they are known."""

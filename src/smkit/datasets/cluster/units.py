@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, Protocol, cast
 
 from smkit.config import PostgresSettings
 from smkit.datasets.dataset import Dataset, DatasetSplit
@@ -14,7 +15,8 @@ from smkit.errors import ConfigError
 from smkit.versioning import Manifest
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Generator, Mapping, Sequence
+    from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+    from contextlib import AbstractContextManager
 
     import pyarrow as pa
 
@@ -45,16 +47,40 @@ class Division:
     Attributes:
         units: The units.
         joined: Whether a batch of the source goes on from one unit into the next.
+        readers: How many of them may be read at once; None: as many as there are workers.
     """
 
     units: tuple[Unit, ...]
     joined: bool
+    readers: int | None = None
 
 
-def for_workers(settings: Settings) -> Settings:
-    """Return what workers need of the settings: they sign in as themselves, so nothing that is secret goes along."""
+class SharedSource(Protocol):
+    """A source of which several machines read shares, for as long as something is held, such as a snapshot."""
+
+    @property
+    def settings(self) -> Settings:
+        """How it is reached from here."""
+
+    @property
+    def readers(self) -> int:
+        """How many may read its shares at once."""
+
+    def shares(self, settings: Settings) -> AbstractContextManager[Sequence[RowSource]]:
+        """Yield sources which, one after the other, have its rows; `settings` are what workers may know of them."""
+
+
+def for_workers(settings: Settings, *, database: bool = False) -> Settings:
+    """Return what workers need of the settings: they sign in as themselves, so nothing that is secret goes along.
+
+    Args:
+        settings: The settings.
+        database: Whether they read the database: what they need to find it goes along, then.
+    """
     # Field by field: settings are merged so, and one that is not named would stay.
     postgres = {name: field.default for name, field in PostgresSettings.model_fields.items()}
+    if database:
+        postgres = {"password": None}
     return settings.model_copy(update={"postgres": postgres, "pip_index_url": None, "profile": None})
 
 
@@ -64,13 +90,25 @@ def shared(settings: Settings) -> Settings:
     return settings
 
 
-def divide_source(recipe: Recipe, settings: Settings) -> Division:
-    """Divide a source.
+@contextlib.contextmanager
+def divide_source(recipe: Recipe, settings: Settings) -> Iterator[Division]:
+    """Yield a source, divided; its units can be read while the context is open.
 
     Raises:
         ConfigError: It cannot be read by several machines with the rows in the same order.
         SourceError: It cannot be read.
     """
+    source: Any = recipe.source
+    if callable(getattr(source, "shares", None)):
+        shared_source: SharedSource = source
+        there = for_workers(shared_source.settings, database=True)
+        with shared_source.shares(there) as shares:
+            yield Division(tuple(map(Unit, shares)), joined=True, readers=shared_source.readers)
+        return
+    yield _divide(recipe, settings)
+
+
+def _divide(recipe: Recipe, settings: Settings) -> Division:
     source = recipe.source
     if isinstance(source, (Dataset, DatasetSplit)):
         return Division(tuple(map(Unit, _parts_of(source, settings))), joined=False)
@@ -81,13 +119,11 @@ def divide_source(recipe: Recipe, settings: Settings) -> Division:
         return Division(tuple(map(Unit, divide())), joined=False)
     hints = {
         "FrameSource": "its rows are in this process: leave client out, or write them as files that the workers see",
-        "PostgresSource": "its rows come in one order only over one connection, and its password stays here: build it "
-        "once without client, and build from that dataset on the cluster",
     }
     hint = hints.get(type(source).__name__, "give it a method divide() that returns one source for each worker's share")
     raise ConfigError(
-        f"{source!r} cannot be read by a cluster: {hint}. A cluster reads FileSource, S3Source, datasets, and sources "
-        f"with a method divide()"
+        f"{source!r} cannot be read by a cluster: {hint}. A cluster reads FileSource, S3Source, PostgresSource with "
+        f"partition_on, datasets, and sources with a method divide()"
     )
 
 
