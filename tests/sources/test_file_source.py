@@ -475,6 +475,9 @@ def test_jsonl_new_fields_can_be_declared_or_left_out(tmp_path: Path) -> None:
         ('{"a":12345678901234567890123}', "12345678901234567890123, an integer that a float would round"),
         (b'{"a":"\xe9"}', "line 1 is not JSON in UTF-8"),
         ('{"a":1,"a":2}', "twice"),
+        ('\n{"a":1} {"a":2}\n', r"line 2 is not one JSON object .*one object a line is expected.*jq -c"),
+        ('{\n  "a": 1\n}\n', "line 1 is not one JSON object"),
+        ('{"a":0.5}\n{"a":1234567890123456} {"a":12345678901234567}\n', "line 2 is not one JSON object"),
     ],
 )
 def test_jsonl_that_cannot_be_read_exactly(tmp_path: Path, content: str | bytes, message: str) -> None:

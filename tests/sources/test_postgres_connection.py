@@ -18,6 +18,10 @@ from pydantic import SecretStr
 import smkit
 from smkit.errors import ConfigError, SourceConnectionError
 from smkit.sources import PostgresSource
+from smkit.sources import _postgres_adbc as adbc
+from smkit.sources._postgres_connect import resolve
+from smkit.sources._postgres_session import PreparedQuery, Transaction
+from smkit.sources._postgres_sql import parse_query
 from tests.sources.tls_proxy import Certificates, make_certificates, tls_proxy
 
 if TYPE_CHECKING:
@@ -47,6 +51,13 @@ def wait_until(condition: Callable[[], bool], found: Callable[[], object] = lamb
 
 def whole_story(error: BaseException) -> str:
     return "".join(traceback.format_exception(error)) + repr(error)
+
+
+def shown_by_reporters(error: BaseException) -> str:
+    """Return what tools that report errors may show: the variables of every frame, of the errors before it as well."""
+    chain = [error, error.__context__, error.__cause__]
+    shown = [traceback.TracebackException.from_exception(e, capture_locals=True) for e in chain if e is not None]
+    return "".join("".join(one.format()) for one in shown)
 
 
 # --- settings ----------------------------------------------------------------------------------------------------
@@ -150,6 +161,27 @@ def test_refusals_say_what_to_check(pg: Postgres, overrides: dict[str, Any], mes
         select_one(pg.settings(**overrides))
     assert pg.password not in whole_story(caught.value)
     assert SECRET not in whole_story(caught.value)
+
+
+@pytest.mark.parametrize("engine", ["copy", "adbc"])
+def test_no_variable_of_an_errors_frames_holds_the_password(pg: Postgres, engine: str) -> None:
+    settings = pg.settings(password=SecretStr(SECRET))
+    with pytest.raises(SourceConnectionError, match="28P01") as caught:
+        smkit.PostgresSource("SELECT 1 AS one", settings=settings, engine=engine).read()
+    assert "settings = " in shown_by_reporters(caught.value)
+    assert SECRET not in shown_by_reporters(caught.value)
+
+
+def test_a_connection_of_adbc_keeps_the_password_out_of_an_errors_frames(pg: Postgres) -> None:
+    settings = pg.settings(password=SecretStr(SECRET))
+    prepared = PreparedQuery(parse_query("SELECT 1", {}), {}, [])
+    with (
+        pytest.raises(SourceConnectionError, match="ADBC cannot connect") as caught,
+        adbc.open_session(settings, resolve(settings), prepared, Transaction()),
+    ):
+        pass
+    assert "prepared = " in shown_by_reporters(caught.value)
+    assert SECRET not in shown_by_reporters(caught.value)
 
 
 def test_a_port_that_nobody_listens_on(pg: Postgres) -> None:

@@ -447,6 +447,48 @@ def test_options_that_are_not_allowed(options: dict[str, Any], message: str) -> 
 # --- lineage ------------------------------------------------------------------------------------------
 
 
+@pytest.mark.parametrize(
+    ("type_", "value", "expected"),
+    [
+        ("interval", np.timedelta64(5_000_000_000, "ns"), "00:00:05"),
+        ("interval", np.timedelta64(90, "m"), "01:30:00"),
+        ("interval", pd.Timedelta("1 day 00:00:01.5"), "1 day 00:00:01.5"),
+        ("interval[]", np.array([1_000_000_000, 2_000_000_000], "m8[ns]"), "{00:00:01,00:00:02}"),
+        ("timestamp", np.datetime64("2020-01-01T00:00:00.000001000", "ns"), "2020-01-01 00:00:00.000001"),
+        ("timestamp", pd.Timestamp("2020-01-01 12:00"), "2020-01-01 12:00:00"),
+        ("timestamp[]", np.array(["2020-01-01", "NaT"], "M8[ns]"), '{"2020-01-01 00:00:00",NULL}'),
+        ("timestamp[]", pd.Series(pd.to_datetime(["2020-01-01"])), '{"2020-01-01 00:00:00"}'),
+        ("date", np.datetime64("2020-02-01"), "2020-02-01"),
+        ("date", np.datetime64("2020-02"), "2020-02-01"),
+        ("timestamp", pd.NaT, None),
+        ("timestamp", np.datetime64("NaT", "ns"), None),
+        ("int8", pd.NA, None),
+        ("bytea", memoryview(b"\x00\xff"), "\\x00ff"),
+    ],
+)
+def test_values_of_numpy_and_pandas_say_what_they_said(
+    pg: Postgres, type_: str, value: Any, expected: str | None
+) -> None:
+    sql = f"SELECT (:p)::{type_}::text AS a"
+    frame = PostgresSource(sql, params={"p": value}, settings=pg.settings()).read()
+    assert [None if pd.isna(one) else one for one in frame["a"]] == [expected]
+
+
+@pytest.mark.parametrize(
+    ("value", "message"),
+    [
+        (np.timedelta64(1, "ns"), "would round to microseconds.*timedelta64"),
+        (np.array([1, 1000], "M8[ns]"), "would round to microseconds.*datetime64"),
+        (pd.Timestamp("2020-01-01 00:00:00.000000001"), "would round to microseconds"),
+        (pd.Timedelta(1, "ns"), "would round to microseconds"),
+        (np.timedelta64(2, "M"), "no fixed length of time"),
+    ],
+)
+def test_what_postgres_would_round_is_refused(value: Any, message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        PostgresSource("SELECT :p", params={"p": value})
+
+
 def test_describe_needs_no_server(pg: Postgres) -> None:
     params = {
         "since": dt.date(2024, 1, 1),
@@ -526,6 +568,13 @@ def test_text_that_is_no_utf8_in_a_database_that_does_not_check(pg: Postgres, pg
         ("SELECT 7::int2 = :p AS a", 7, True),
         ("SELECT 7.5::float8 > :p AS a", 7, True),
         ("SELECT 3 = ANY(:p) AS a", [1, 3], True),
+        ("SELECT DATE '2020-01-01' = ANY(:p) AS a", [dt.datetime(2020, 1, 1, 23)], False),  # noqa: DTZ001 - a timestamp
+        (
+            "SELECT pg_typeof(:p)::text AS a",
+            [dt.datetime(2020, 1, 1, tzinfo=dt.timezone.utc)],
+            "timestamp with time zone[]",
+        ),
+        ("SELECT '05'::text = ANY(:p) AS a", ["05"], True),
         ("SELECT CAST(:p AS date) = DATE '2020-01-01' AS a", dt.datetime(2020, 1, 1, 23), True),  # noqa: DTZ001 - a timestamp
     ],
 )

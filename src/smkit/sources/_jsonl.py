@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 from contextlib import closing
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import pyarrow as pa
 import pyarrow.json as pa_json
@@ -54,11 +54,12 @@ class JsonLines(WholeFile):
             )
         explicit = pa.schema(list(declared.items()))
         found = self._parse(file, line, block, explicit, unexpected="infer", declared=declared).schema
+        blank = block[: len(block) - len(block.lstrip())].count(b"\n")
+        order = list(_object_of(file, line + blank, block.lstrip().partition(b"\n")[0]))
         check_header(file, found.names)
         types = {field.name: declared.get(field.name, _undo_date_guess(field.type)) for field in found}
-        _check_big_integers(file, block, {name: types[name] for name in types if name not in declared})
+        _check_big_integers(file, line, block, {name: types[name] for name in types if name not in declared})
         # The parser puts declared columns first; readers expect the order of the file.
-        order = list(json.loads(block.lstrip().partition(b"\n")[0]))
         return pa.schema([(name, types[name]) for name in sorted(types, key=lambda n: _position(order, n))])
 
     def batches(
@@ -79,7 +80,7 @@ class JsonLines(WholeFile):
                 found = self._parse(file, line, block, schema, unexpected=unexpected, declared=declared)
                 inferred = {name: found[name] for name in found.column_names if name not in declared}
                 if any(greatest_float(column) >= FLOAT_EXACT for column in inferred.values()):
-                    _check_big_integers(file, block, {name: column.type for name, column in inferred.items()})
+                    _check_big_integers(file, line, block, {name: column.type for name, column in inferred.items()})
                 yield from found.to_batches()
 
     def _parse(
@@ -131,20 +132,32 @@ class JsonLines(WholeFile):
                 number += block.count(b"\n")
 
 
-def _check_big_integers(file: DataFile, block: bytes, inferred: Mapping[str, pa.DataType]) -> None:
+def _check_big_integers(file: DataFile, first_line: int, block: bytes, inferred: Mapping[str, pa.DataType]) -> None:
     """Refuse integers that inference would round: an id of 20 digits is no measurement."""
     if re.search(rb"\d{16}", block) is None:
         return
-    for line in block.split(b"\n"):
+    for number, line in enumerate(block.split(b"\n"), first_line):
         if re.search(rb"\d{16}", line) is None:
             continue
-        for name, value in json.loads(line).items():
+        for name, value in _object_of(file, number, line).items():
             found = _rounded(name, value, inferred[name]) if name in inferred else None
             if found is not None:
                 raise SourceFormatError(
                     f"{file.name}: column {found[0]!r} holds {found[1]}, an integer that a float would round: "
                     f"write it as a JSON string"
                 )
+
+
+def _object_of(file: DataFile, number: int, line: bytes) -> dict[str, Any]:
+    """Read one line by itself; pyarrow does not mind where lines end."""
+    try:
+        found = json.loads(line)
+    except ValueError as error:
+        raise SourceFormatError(
+            f"{file.name}: line {number} is not one JSON object ({error}): one object a line is expected, "
+            f"and all of it in that line: convert it, for example with `jq -c .`"
+        ) from error
+    return cast("dict[str, Any]", found)
 
 
 def _rounded(path: str, value: Any, type_: pa.DataType) -> tuple[str, int] | None:

@@ -141,8 +141,9 @@ def open_session(
     driver = require_driver()
     nothing = prepared.statement("", "")
     with ExitStack() as stack:
-        with _driver_errors(prepared, nothing, target):
-            connection = driver.connect(_connection_string(settings, target))
+        connection = _connection_or_error(driver, settings, target, prepared)
+        if isinstance(connection, SourceError):
+            raise connection
         stack.enter_context(closing(connection))
         with _driver_errors(prepared, nothing), closing(connection.cursor()) as cursor:
             for setting in transaction.statements():
@@ -151,6 +152,15 @@ def open_session(
             for secret in secret_settings(prepared.query, prepared.params).values():
                 cursor.execute(SET_SETTING, secret)
         yield Session(settings, target, prepared, connection, int(pid))
+
+
+def _connection_or_error(driver: Any, settings: Settings, target: Target, prepared: PreparedQuery) -> Any:
+    """Return the error instead of raising it: the driver's frames have the password among their variables."""
+    error_type = importlib.import_module("adbc_driver_manager").Error
+    try:
+        return driver.connect(_connection_string(settings, target))
+    except error_type as error:
+        return _translate(error, prepared, prepared.statement("", ""), target)
 
 
 def _connection_string(settings: Settings, target: Target) -> str:
@@ -233,21 +243,23 @@ def _text_of(column: Column, number: int) -> str:
         return "infinity"
     if original == -(1 << bits - 1):
         return "-infinity"
-    return "a year before 1" if number < 0 else "a year behind 9999"
+    # Before the days were added: the sum may have gone over the edge.
+    return "a year before 1" if original + since_2000 < 0 else "a year behind 9999"
 
 
 @contextmanager
-def _driver_errors(prepared: PreparedQuery, statement: Statement, target: Target | None = None) -> Iterator[None]:
-    """Turn ADBC's errors into smkit's; `target` while connecting."""
+def _driver_errors(prepared: PreparedQuery, statement: Statement) -> Iterator[None]:
+    """Turn ADBC's errors into smkit's."""
     error_type = importlib.import_module("adbc_driver_manager").Error
     try:
         yield
     except error_type as error:
         # Without the cause: its message holds the whole statement.
-        raise _translate(error, prepared, statement, target) from None
+        raise _translate(error, prepared, statement) from None
 
 
-def _translate(error: Any, prepared: PreparedQuery, statement: Statement, target: Target | None) -> SourceError:
+def _translate(error: Any, prepared: PreparedQuery, statement: Statement, target: Target | None = None) -> SourceError:
+    """Return smkit's error; `target` while connecting."""
     fields = {
         _FIELDS[name]: value.decode(errors="replace") if isinstance(value, bytes) else str(value)
         for name, value in _details(error)

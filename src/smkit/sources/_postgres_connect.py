@@ -233,30 +233,41 @@ def _start_tls(
 def _log_in(
     sock: socket.socket, target: Target, open_channel: Callable[[], socket.socket], *, encrypted: bool
 ) -> Connection:
-    password = None if target.password is None else target.password.get_secret_value()
+    found = _connection_or_error(sock, target, open_channel, encrypted=encrypted)
+    if isinstance(found, SourceConnectionError):
+        raise found
+    return found
+
+
+def _connection_or_error(
+    sock: socket.socket, target: Target, open_channel: Callable[[], socket.socket], *, encrypted: bool
+) -> Connection | SourceConnectionError:
+    """Return the error instead of raising it: tools that report errors show the variables of each frame it passed.
+
+    Neither this frame, which has the password, nor pg8000's may be among them, so there is no cause either.
+    """
     try:
         return Connection(
             target.user,
             database=target.database,
-            password=password,
+            password=None if target.password is None else target.password.get_secret_value(),
             application_name="smkit",
             sock=sock,
             open_channel=open_channel,
             ssl_context=False,  # the socket is encrypted already, or is not to be
         )
     except pg8000.exceptions.DatabaseError as error:
-        # Without the cause, here and below: its frames and arguments are close to the password.
-        raise _refused(error.args[0], target, encrypted=encrypted) from None
+        return _refused(error.args[0], target, encrypted=encrypted)
     except scramp.ScramException:
-        raise SourceConnectionError(
+        return SourceConnectionError(
             f"PostgreSQL at {target}: the SCRAM exchange failed: the server, or somebody between, "
             f"does not know the password of {target.user!r} itself"
-        ) from None
+        )
     except (pg8000.exceptions.InterfaceError, OSError) as error:
         # Some versions of pg8000 wrap the system's errors, some do not.
         late = isinstance(error, TimeoutError) or isinstance(error.__cause__, TimeoutError)
         what = "the server took too long to log in" if late else f"the connection broke off at login: {error}"
-        raise SourceConnectionError(f"PostgreSQL at {target}: {what}") from None
+        return SourceConnectionError(f"PostgreSQL at {target}: {what}")
 
 
 def _refused(error: dict[str, str], target: Target, *, encrypted: bool) -> SourceConnectionError:

@@ -6,21 +6,19 @@ server's error positions would be those of the rewritten text.
 
 from __future__ import annotations
 
-import copy
 import datetime as dt
 import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
-from enum import Enum
 from typing import Any
 from uuid import UUID
 
-import numpy as np
 from pydantic import SecretStr
 
 from smkit.errors import ConfigError, did_you_mean
+from smkit.sources._postgres_values import plain_value
 
 _MASK = "********"
 
@@ -187,7 +185,7 @@ def check_params(params: Mapping[str, Any] | None) -> dict[str, Any]:
         return {}
     if not isinstance(params, Mapping) or not all(isinstance(name, str) for name in params):
         raise ConfigError(f'params is a {type(params).__name__}, but must be a dict of names: {{"since": ...}}')
-    checked = copy.deepcopy(dict(params))
+    checked = {name: plain_value(name, value) for name, value in params.items()}
     for name, value in checked.items():
         encode_param(name, value)
     return checked
@@ -201,10 +199,6 @@ def encode_param(name: str, value: Any) -> str | None:
     """
     if isinstance(value, SecretStr):
         value = value.get_secret_value()
-    if isinstance(value, Enum):
-        value = value.value
-    if hasattr(value, "tolist") and not isinstance(value, (str, bytes)):
-        value = value.tolist()  # numpy's scalars and arrays
     if isinstance(value, str):
         _check_text(f"params[{name!r}]", value)
     if value is None or isinstance(value, str):
@@ -236,10 +230,6 @@ def type_oid(value: Any) -> int:
     Without a type, the server takes that of what the value stands beside: a datetime beside a date would lose its
     hours, and one with an offset beside a timestamp its offset.
     """
-    if isinstance(value, Enum):
-        value = value.value
-    if isinstance(value, (np.bool_, np.integer)):
-        value = value.item()
     if isinstance(value, bool):
         return 16
     if isinstance(value, int):
@@ -251,6 +241,11 @@ def type_oid(value: Any) -> int:
         return 1082
     if isinstance(value, dt.time) and value.tzinfo is None:
         return 1083
+    if isinstance(value, list):
+        # timestamp[], timestamptz[]: others lose nothing beside a column of another type.
+        arrays = {1114: 1115, 1184: 1185}
+        found = {type_oid(item) for item in value if item is not None}
+        return arrays.get(found.pop(), 0) if len(found) == 1 else 0
     return 17 if isinstance(value, (bytes, bytearray)) else 0
 
 
@@ -281,10 +276,6 @@ def describe_param(value: Any) -> Any:
     """Return a value as JSON has it, for the lineage; secrets masked."""
     if isinstance(value, SecretStr):
         return _MASK
-    if isinstance(value, Enum):
-        return describe_param(value.value)
-    if hasattr(value, "tolist") and not isinstance(value, (str, bytes)):
-        return describe_param(value.tolist())
     if isinstance(value, (list, tuple)):
         return [describe_param(item) for item in value]
     if isinstance(value, dict):
