@@ -187,10 +187,11 @@ def _brief(name: EnvironmentName, pythons: dict[tuple[int, int], str | None]) ->
     python = environment.contents.python
     older = [str(path) for path in folders_of(name, environment.root) if path != environment.folder]
     state = "not built"
-    if environment.is_built:
-        state = "built"
-    elif environment.changes:
+    changes = list(environment.changes)
+    if changes:
         state = "changed"
+    elif environment.is_built:
+        state = "built"
     elif older:
         state = "older list"
     return {
@@ -200,7 +201,7 @@ def _brief(name: EnvironmentName, pythons: dict[tuple[int, int], str | None]) ->
         "python_found": pythons[python],
         "install_python": None if pythons[python] or environment.is_built else install_command(python),
         "pins": image(name.framework_version).date,
-        "changes": list(environment.changes),
+        "changes": changes,
         "older": older,
         **_facts(environment),
     }

@@ -21,7 +21,16 @@ import pytest
 from pydantic import SecretStr
 
 from smkit.errors import ConfigError, ParityEnvironmentError
-from smkit.jobs.environments import Environment, EnvironmentName, ensure_built, hold, locate, remove, remove_all
+from smkit.jobs.environments import (
+    Environment,
+    EnvironmentName,
+    ensure_built,
+    hold,
+    locate,
+    record,
+    remove,
+    remove_all,
+)
 from smkit.jobs.environments.contents import Contents
 from smkit.jobs.environments.uv import find_uv
 from tests.jobs.environments.wheels import make_wheel
@@ -439,6 +448,90 @@ def test_a_package_that_was_installed_into_it_is_noticed_and_undone(tiny: Enviro
     assert not list(tiny.folder.glob("lib/*/site-packages/extra*"))
 
 
+PATCH = """
+import os, tiny
+os.chmod(tiny.__file__, 0o644)
+with open(tiny.__file__, "a") as file:
+    file.write("PATCHED = True\\n")
+"""
+
+
+def cached_by_uv() -> dict[Path, bytes]:
+    cache = Path(os.environ["UV_CACHE_DIR"])
+    return {path: path.read_bytes() for path in cache.rglob("tiny/__init__.py")}
+
+
+@pytest.mark.parametrize("mode", [None, "hardlink", "symlink", "clone"])
+def test_what_a_job_changes_in_place_neither_the_next_job_nor_uvs_cache_sees(
+    tiny: Environment, uv: Path, mode: str | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if mode is not None:
+        monkeypatch.setenv("UV_LINK_MODE", mode)
+    ensure_built(tiny, progress=False)
+    cached = cached_by_uv()
+    assert cached
+    with hold(tiny):
+        run_in(tiny, PATCH)
+    assert cached_by_uv() == cached
+    assert tiny.changes == ("files in it were changed",)
+    ensure_built(tiny, progress=False)
+    assert tiny.changes == ()
+    assert run_in(tiny, "import tiny; print(hasattr(tiny, 'PATCHED'))") == "False"
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda site: (site / "tiny" / "data").unlink(),
+        lambda site: (site / "sitecustomize.py").write_text(""),
+        lambda site: (site.parents[2] / "bin" / "more").write_text(""),
+        lambda site: os.utime(site / "tiny" / "__init__.py", ns=(1, 1)),
+    ],
+    ids=["deleted", "added", "a program", "a time"],
+)
+def test_every_file_counts(tiny: Environment, uv: Path, change: Callable[[Path], None]) -> None:
+    ensure_built(tiny, progress=False)
+    record.unprotect(tiny.folder)
+    assert tiny.changes == ()
+    change(next(tiny.folder.glob("lib/*/site-packages")))
+    assert tiny.changes == ("files in it were changed",)
+
+
+def test_bytecode_is_no_change(tiny: Environment, uv: Path) -> None:
+    ensure_built(tiny, progress=False)
+    record.unprotect(tiny.folder)
+    cache = next(tiny.folder.glob("lib/*/site-packages/tiny")) / "__pycache__"
+    cache.mkdir(exist_ok=True)
+    (cache / "more.pyc").touch()
+    assert tiny.changes == ()
+
+
+@pytest.fixture
+def as_user() -> list[str]:
+    """What starts a program that heeds the modes of files, as those of root do not."""
+    if os.geteuid() != 0:
+        return []
+    if shutil.which("setpriv") is None:
+        pytest.skip("there is no setpriv, to give up the rights of root")
+    without = "-dac_override,-dac_read_search"
+    return ["setpriv", f"--bounding-set={without}", f"--inh-caps={without}"]
+
+
+def test_a_user_cannot_change_it_by_accident_and_can_remove_it(tiny: Environment, uv: Path, as_user: list[str]) -> None:
+    ensure_built(tiny, progress=False)
+    for code in (PATCH.replace("os.chmod", "#"), "import os, tiny; os.unlink(tiny.__file__)"):
+        job = subprocess.run([*as_user, tiny.python, "-c", code], capture_output=True, text=True, check=False)
+        assert "PermissionError" in job.stderr
+    assert tiny.changes == ()
+    code = "import sys; from pathlib import Path; from smkit.jobs.environments import remove\n"
+    code += "print(remove('1.2-1', folder=Path(sys.argv[1])))"
+    done = subprocess.run(
+        [*as_user, sys.executable, "-c", code, tiny.root], capture_output=True, text=True, check=False, timeout=60
+    )
+    assert int(done.stdout) > 0, done.stderr
+    assert content(tiny.root) == []
+
+
 @pytest.fixture
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     """Give up early on an environment that is in use throughout the test."""
@@ -533,6 +626,19 @@ def test_a_replaced_python_does_not_launder_what_was_installed(movable_python: t
     python.chmod(0o755)
     ensure_built(environment, progress=False)
     assert not list(environment.folder.glob("lib/*/site-packages/extra*"))
+
+
+def test_a_replaced_python_does_not_launder_what_was_changed_in_place(
+    movable_python: tuple[Environment, Path],
+) -> None:
+    environment, python = movable_python
+    run_in(environment, PATCH)
+    real = python.resolve()
+    python.unlink()
+    python.write_text(f'#!/bin/sh\nexec {real} "$@"\n')
+    python.chmod(0o755)
+    ensure_built(environment, progress=False)
+    assert run_in(environment, "import tiny; print(hasattr(tiny, 'PATCHED'))") == "False"
 
 
 def test_a_python_of_another_version_is_no_base(tiny: Environment, uv: Path, tmp_path: Path) -> None:

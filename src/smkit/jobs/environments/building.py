@@ -56,7 +56,7 @@ def ensure_built(
 ) -> Environment:
     """Build an environment unless it is built; of many who ask at once one builds, the others wait.
 
-    One that was changed since it was built, as by a `pip install` into it, is built again. A failed or interrupted
+    One that was changed since it was built, be it in one file, is built again. A failed or interrupted
     build leaves nothing.
 
     Args:
@@ -76,7 +76,7 @@ def ensure_built(
     url = _plain_url(index_url)
     if not isinstance(environment, Environment):
         environment = describe(environment)
-    if environment.is_built:
+    if _is_unchanged(environment):
         return environment
     show = Show(quiet=not progress)
     with (
@@ -85,7 +85,7 @@ def ensure_built(
         _locked(environment.folder, str(environment.name), show) as lock,
     ):
         # Somebody else may have built it while this one waited.
-        if not environment.is_built and not _adopted(environment):
+        if not _is_unchanged(environment) and not _adopted(environment):
             _build(environment, url, lock, show)
     return environment
 
@@ -201,6 +201,7 @@ def _build(environment: Environment, url: str | None, lock: int, show: Show) -> 
         try:
             installer.install(base, folder, environment.contents, lock=lock, say=show.detail)
             facts = _facts_of(environment, base, installer.name)
+            records.protect(folder)
             records.write_record(folder, facts)
         except ParityEnvironmentError as error:
             _discard(folder)
@@ -235,6 +236,10 @@ def _facts_of(environment: Environment, base: Path, installer: str) -> records.E
     )
 
 
+def _is_unchanged(environment: Environment) -> bool:
+    return environment.is_built and not environment.changes
+
+
 def _adopted(environment: Environment) -> bool:
     """Whether it was enough to note that its interpreter got a bug-fix release, as a system's updates bring them."""
     record = records.read_record(environment.folder)
@@ -244,6 +249,8 @@ def _adopted(environment: Environment) -> bool:
     if version is None or _minor(version) != environment.python_version:
         return False
     if records.installed_folders(environment.folder, version) != list(record.installed):
+        return False
+    if records.files_digest(environment.folder) != record.files:
         return False
     records.write_record(environment.folder, replace(record.facts, python_version=version))
     return True
@@ -277,12 +284,15 @@ def _delete(folder: Path) -> int:
     freed = 0
     for path in folder.parent.glob(f".{folder.name}.*"):
         freed += records.size_of(path)
+        records.unprotect(path)
         shutil.rmtree(path)
     return freed
 
 
 def _discard(folder: Path) -> None:
     # Without a record it is not used, and the next builder tries again to delete it: the first error is what matters.
+    with contextlib.suppress(OSError):
+        records.unprotect(folder)
     shutil.rmtree(folder, ignore_errors=True)
 
 

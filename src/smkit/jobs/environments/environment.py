@@ -11,7 +11,7 @@ from pathlib import Path
 from smkit.jobs.environments.contents import Contents, contents_of
 from smkit.jobs.environments.interpreters import find_interpreter
 from smkit.jobs.environments.names import EnvironmentName, known_names, parse_environment
-from smkit.jobs.environments.record import EnvironmentFacts, changes, read_record
+from smkit.jobs.environments.record import EnvironmentFacts, changes, coarse_changes, read_record
 from smkit.versioning.cache import cache_folder
 
 
@@ -54,20 +54,23 @@ class Environment:
 
     @property
     def is_built(self) -> bool:
-        """Whether it can be used: whole, unchanged since it was built, on an interpreter that is still the same."""
+        """Whether it is whole, with the packages it was built with, on an interpreter that is still the same.
+
+        What was changed in a file, only `changes` says, which looks at every one.
+        """
         return self.built is not None
 
     @property
     def changes(self) -> tuple[str, ...]:
-        """What was changed since it was built, so that it is built again before it is used."""
+        """What was changed since it was built, so that it is built again before it is used; looks at every file."""
         record = read_record(self.folder)
         return () if record is None else tuple(changes(self.folder, record))
 
     @property
     def built(self) -> EnvironmentFacts | None:
-        """What it is; None where it is not built, or `changes` has something to say."""
+        """What it is; None where it is not built, was installed into, or its interpreter is another."""
         record = read_record(self.folder)
-        if record is None or record.facts.digest != self.digest or changes(self.folder, record):
+        if record is None or record.facts.digest != self.digest or coarse_changes(self.folder, record):
             return None
         return record.facts
 

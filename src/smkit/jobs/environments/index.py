@@ -34,7 +34,7 @@ _UV_INDEXES = frozenset({"UV_DEFAULT_INDEX", "UV_INDEX", "UV_INDEX_URL", "UV_EXT
 _UV_KEPT = _UV_INDEXES | {
     *("UV_FIND_LINKS", "UV_NO_INDEX", "UV_INDEX_STRATEGY", "UV_KEYRING_PROVIDER", "UV_INSECURE_HOST"),
     *("UV_NATIVE_TLS", "UV_SYSTEM_CERTS", "UV_HTTP_TIMEOUT", "UV_HTTP_RETRIES", "UV_OFFLINE"),
-    *("UV_CACHE_DIR", "UV_NO_CACHE", "UV_LINK_MODE", "UV_CONCURRENT_DOWNLOADS", "UV_CONFIG_FILE"),
+    *("UV_CACHE_DIR", "UV_NO_CACHE", "UV_CONCURRENT_DOWNLOADS", "UV_CONFIG_FILE"),
 }
 _UV_PATHS = {"UV_FIND_LINKS", "UV_CACHE_DIR", "UV_CONFIG_FILE"}
 #: Users and passwords of named indexes.
@@ -68,7 +68,9 @@ def index_for_uv(index_url: str | None = None) -> PackageIndex:
         index_url: The index, instead of the one that is configured.
     """
     kept = _UV_KEPT | {name for name in os.environ if _UV_CREDENTIALS.fullmatch(name)}
-    variables = quiet_variables(kept)
+    # No file may be one with uv's own cache, of which all projects of the user have theirs: what a job changes would be
+    # changed for all. Not `clone`: where the file system cannot, it makes hard links. Where it can, copies are clones.
+    variables = quiet_variables(kept) | {"UV_LINK_MODE": "copy"}
     for name in _UV_PATHS & set(variables):
         variables[name] = ",".join(_absolute(one) for one in variables[name].split(","))
     if not _uv_names_an_index():

@@ -2,15 +2,18 @@
 
     <folder>/smkit-environment.json
 
-It is written last and appears at once: a folder without it was never finished, and is not used. Looking costs a few
-file-system calls, no process.
+It is written last and appears at once: a folder without it was never finished, and is not used. Looking whether it was
+replaced or installed into costs a few file-system calls; looking at every file, a tenth of a second. Neither takes a
+process.
 """
 
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import json
 import os
+import stat
 import uuid
 from dataclasses import dataclass, field
 from importlib.metadata import distributions
@@ -20,11 +23,13 @@ from typing import TYPE_CHECKING, Any
 from smkit.jobs.containers import normalise
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
     from pathlib import Path
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 _NAME = "smkit-environment.json"
+#: Bytecode comes and goes without changing what a module does: Python compares it with the module's source.
+_BYTECODE = "__pycache__"
 
 
 @dataclass(frozen=True)
@@ -36,7 +41,7 @@ class EnvironmentFacts:
         digest: `Environment.digest` of what it was built for.
         python_version: Its exact Python, such as `3.9.18`.
         packages: Normalised distribution name -> version, as they were installed.
-        size: Bytes of its files. Those that uv linked from its own cache take no room a second time.
+        size: Bytes of its files.
         built_at: When, ISO 8601, UTC.
         installer: What built it, such as `uv 0.9.1` or `pip`.
         base: The interpreter that it stands on.
@@ -67,11 +72,13 @@ class Record:
         facts: What the environment is.
         stamp: Size and time of the interpreter's own file.
         installed: Names of the folders in which installers describe what they installed.
+        files: Digest over path, size and time of every file.
     """
 
     facts: EnvironmentFacts
     stamp: tuple[int, int]
     installed: tuple[str, ...]
+    files: str
 
 
 def read_record(folder: Path) -> Record | None:
@@ -84,7 +91,10 @@ def read_record(folder: Path) -> Record | None:
         facts = EnvironmentFacts(**content["facts"])
         packages = MappingProxyType(dict(facts.packages))
         return Record(
-            EnvironmentFacts(**{**vars(facts), "packages": packages}), (size, time), tuple(content["installed"])
+            EnvironmentFacts(**{**vars(facts), "packages": packages}),
+            (size, time),
+            tuple(content["installed"]),
+            content["files"],
         )
     except (OSError, ValueError, KeyError, TypeError):
         # Whatever is wrong with it, the answer is the same: build again.
@@ -105,6 +115,7 @@ def write_record(folder: Path, facts: EnvironmentFacts) -> None:
         "facts": facts.to_dict(),
         "stamp": stamp,
         "installed": installed_folders(folder, facts.python_version),
+        "files": files_digest(folder),
     }
     draft = folder / f".{_NAME}.{uuid.uuid4().hex}"
     try:
@@ -118,7 +129,18 @@ def write_record(folder: Path, facts: EnvironmentFacts) -> None:
 
 
 def changes(folder: Path, record: Record) -> list[str]:
-    """Say what is not as it was when the record was written; empty where all is."""
+    """Say what is not as it was when the record was written, down to every file; empty where all is."""
+    if found := coarse_changes(folder, record):
+        return found
+    try:
+        return [] if files_digest(folder) == record.files else ["files in it were changed"]
+    except OSError as error:
+        # Such as a folder that somebody removes at this moment.
+        return [f"its files cannot be looked at: {error.strerror}"]
+
+
+def coarse_changes(folder: Path, record: Record) -> list[str]:
+    """Say what is not as it was, without a look at every file; empty where nothing is noticed."""
     stamp = interpreter_stamp(folder)
     if stamp is None:
         return [f"the Python that it stands on is gone: {record.facts.base}"]
@@ -127,6 +149,48 @@ def changes(folder: Path, record: Record) -> list[str]:
     found, before = set(installed_folders(folder, record.facts.python_version)), set(record.installed)
     added = [f"{_package(name)} was installed into it" for name in sorted(found - before)]
     return added + [f"{_package(name)} was removed from it" for name in sorted(before - found)]
+
+
+def files_digest(folder: Path) -> str:
+    """Return a digest over path, size and time of every file, but for bytecode and what smkit itself notes."""
+    digest = hashlib.sha256()
+    folders = [(os.fspath(folder), "")]
+    while folders:
+        path, below = folders.pop()
+        # Text and scandir, not Path: thousands of files, before every job.
+        with os.scandir(path) as entries:
+            for entry in sorted(entries, key=lambda entry: entry.name):
+                name = f"{below}/{entry.name}"
+                if entry.is_dir(follow_symlinks=False):
+                    if entry.name != _BYTECODE:
+                        folders.append((entry.path, name))
+                elif below or not entry.name.lstrip(".").startswith("smkit-"):
+                    status = entry.stat(follow_symlinks=False)
+                    digest.update(f"{name}\0{status.st_size}\0{status.st_mtime_ns}\0".encode(errors="surrogateescape"))
+    return digest.hexdigest()
+
+
+def protect(folder: Path) -> None:
+    """Take from everybody the right to write what lies in a folder; the folder itself stays, for the record.
+
+    It keeps users other than root from changing by accident what all jobs share; `changes` notices it of all.
+    """
+    _change_modes(folder, lambda mode: mode & ~0o222)
+
+
+def unprotect(folder: Path) -> None:
+    """Give the owner the right to delete what lies in a folder."""
+    _change_modes(folder, lambda mode: mode | 0o700, files=False)
+
+
+def _change_modes(folder: Path, changed: Callable[[int], int], *, files: bool = True) -> None:
+    for parent, folders, names in os.walk(folder):
+        # Before what lies in them: without the right nothing in a folder is found, and with it nothing is lost.
+        for name in (*folders, *(names if files else ())):
+            path = os.path.join(parent, name)  # noqa: PTH118 - thousands of files
+            mode = os.lstat(path).st_mode
+            if not stat.S_ISLNK(mode):
+                os.chmod(path, changed(stat.S_IMODE(mode)))  # noqa: PTH101 - as above
 
 
 def interpreter_stamp(folder: Path) -> tuple[int, int] | None:
