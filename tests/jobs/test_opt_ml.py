@@ -123,12 +123,33 @@ def test_a_script_that_names_opt_ml(runner: JobRunner, tmp_path: Path, script: S
     assert namespaces_with(folder) == []
 
 
-def test_a_script_that_does_not_name_it_has_none(runner: JobRunner, script: Script) -> None:
-    code = SAVE_MODEL + "print('mounts', sum(' /opt' in line for line in open('/proc/self/mountinfo')))\n"
-    here = sum(" /opt" in line for line in Path("/proc/self/mountinfo").read_text().splitlines())
-    # The docstring names it, and the text is not what the program uses.
-    job = runner.run(script(f'"""As if /opt was not there; on AWS /opt/ml/model."""\n{code}'))
-    assert f"mounts {here}" in job.logs()
+UNSEEN = {
+    "joined": "import os\nbase = '/opt'\nopen(os.path.join(base, 'ml', 'model', 'm'), 'w')\n",
+    "f-string": "base = '/opt'\nopen(f'{base}/ml/model/m', 'w')\n",
+    "bytes": "open(b'/opt/ml/model/m', 'wb')\n",
+    "added": "open('/opt' + '/ml/model/m', 'w')\n",
+    "divided": "from pathlib import Path\n(Path('/') / 'opt' / 'ml' / 'model' / 'm').touch()\n",
+}
+UNSEEN_FILES = {
+    "helper": ("go.sh", {"go.sh": "#!/bin/sh\nsh ./helper\n", "helper": "touch /opt/ml/model/m\n"}),
+    "bash": ("go.sh", {"go.sh": "#!/bin/sh\nsh ./helper.bash\n", "helper.bash": "touch /opt/ml/model/m\n"}),
+    "text": ("train.py", {"train.py": "open(open('paths.txt').read(), 'w')\n", "paths.txt": "/opt/ml/model/m"}),
+}
+
+
+@pytest.mark.parametrize("code", UNSEEN.values(), ids=UNSEEN.keys())
+def test_a_path_that_is_put_together(runner: JobRunner, script: Script, code: str) -> None:
+    with tarfile.open(runner.run(script(code)).model_archive()) as tar:
+        assert tar.getnames() == ["m"]
+
+
+@pytest.mark.parametrize(("entry_point", "files"), UNSEEN_FILES.values(), ids=UNSEEN_FILES.keys())
+def test_a_path_in_another_file(runner: JobRunner, tmp_path: Path, entry_point: str, files: dict[str, str]) -> None:
+    (tmp_path / "src").mkdir()
+    for name, text in files.items():
+        (tmp_path / "src" / name).write_text(text)
+    with tarfile.open(runner.run(entry_point, source_dir=tmp_path / "src").model_archive()) as tar:
+        assert tar.getnames() == ["m"]
 
 
 @pytest.mark.parametrize("how", ["hyperparameters", "environment"])

@@ -28,6 +28,8 @@ _OF_THIS_PYTHON = ("PYTHON", "VIRTUAL_ENV", "CONDA_", "__PYVENV")
 _SUPERVISOR = Path(__file__).with_name("supervisor.py")
 _OPT_ML = Path(__file__).with_name("opt_ml.py")
 _PROBE_SECONDS = 30
+#: Where a mount worked once in this process. A refusal is not kept: it can be lifted meanwhile.
+_MOUNTABLE: set[str] = set()
 _APPARMOR = Path("/proc/sys/kernel/apparmor_restrict_unprivileged_userns")
 
 
@@ -53,6 +55,8 @@ def why_no_private_mount(folder: Path, target: str) -> str:
         return "only Linux can give a process mounts of its own"
     if Path(os.path.realpath(folder)).is_relative_to(os.path.realpath(target)):
         return f"the store lies in {target} itself; set root to a folder elsewhere"
+    if target in _MOUNTABLE:
+        return ""
     read_end, write_end = os.pipe()
     # The only way to know is to do it: distributions and container engines forbid it in many ways.
     with os.fdopen(read_end, "rb") as report, tempfile.TemporaryDirectory(prefix="smkit-") as empty:
@@ -71,6 +75,7 @@ def why_no_private_mount(folder: Path, target: str) -> str:
         finally:
             os.close(write_end)
         if done.returncode == 0:
+            _MOUNTABLE.add(target)
             return ""
         said = report.read() or done.stderr.strip().rpartition(b"\n")[2]
     reason = said.decode("utf-8", "replace") or f"exit code {done.returncode}"

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import platform
-import re
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
@@ -113,7 +112,7 @@ def prepare_request(spec: JobSpec, folder: Path, environment: EnvironmentName | 
     request = {
         **_process(spec, code, hyperparameters, str(folder / "ml"), layer, is_package=is_package),
         "install": install or None,
-        "mounted_at": _mount_point(spec, code, folder, environment),
+        "mounted_at": _mount_point(code, folder),
         "notice_bytes": len(notice.encode()),
     }
     described = _describe(located)
@@ -254,24 +253,17 @@ def _describe(environment: Environment | None) -> dict[str, Any]:
     }
 
 
-def _mount_point(
-    spec: JobSpec, code: staging.StagedCode, folder: Path, environment: EnvironmentName | None
-) -> str | None:
+def _mount_point(code: staging.StagedCode, folder: Path) -> str | None:
     """Return where the script shall find the job's folder beside where it is; None: nowhere.
 
     Raises:
-        JobError: The script needs it, and this machine cannot do it.
+        JobError: The script is seen to need it, and this machine cannot do it.
     """
-    mentions = find_mentions(code.files)
-    texts = [str(value) for value in (spec.plain_hyperparameters(), *spec.environment.values())]
-    # SageMaker's own packages look for the container's files where the container has them.
-    has_toolkits = environment is not None and environment.toolkits
-    if not (mentions or has_toolkits or any(re.search(rf"{BASE}\b", text) for text in texts)):
-        return None
+    # Always: code that puts the path together, a helper without a suffix or an installed package names it unseen.
     reason = why_no_private_mount(folder, BASE)
     if not reason:
         return BASE
-    needed = [mention for mention in mentions if not mention.is_fallback]
+    needed = [mention for mention in find_mentions(code.files) if not mention.is_fallback]
     if needed:
         first, *others = needed
         more = f" It is also named in: {'; '.join(map(str, others[:_SHOWN_MENTIONS]))}." if others else ""
