@@ -158,6 +158,26 @@ def test_what_the_service_says(reason: str, cause: str, fix: str) -> None:
         ("KeyError: 'price'", "column", "columns"),
         ("KeyError: \"['size', 'age'] not in index\"", "column", "columns"),
         (
+            "FileNotFoundError: [Errno 2] No such file or directory: '/opt/ml/input/data/train/a.csv'",
+            "missing-file",
+            "SM_CHANNEL_<NAME>",
+        ),
+        (
+            "FileNotFoundError: [Errno 2] No such file or directory: '/opt/ml/model/v1/m'",
+            "missing-file",
+            "SM_MODEL_DIR",
+        ),
+        (
+            "FileNotFoundError: [Errno 2] No such file or directory: '/opt/ml/output/data/m'",
+            "missing-file",
+            "SM_OUTPUT_DATA_DIR",
+        ),
+        (
+            "FileNotFoundError: [Errno 2] No such file or directory: '/opt/ml/checkpoints/1'",
+            "missing-file",
+            "by variables",
+        ),
+        (
             "FileNotFoundError: [Errno 2] No such file or directory: 'data/train.csv'",
             "missing-file",
             "SM_CHANNEL_<NAME>",

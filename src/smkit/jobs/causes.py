@@ -10,6 +10,8 @@ from __future__ import annotations
 import re
 from typing import Literal, NamedTuple
 
+from smkit.jobs.container_paths import REPLACEMENTS
+
 Cause = Literal[
     "access-denied",
     "capacity",
@@ -202,6 +204,28 @@ PIP_FAILED = re.compile(
     re.MULTILINE,
 )
 
+#: Below /opt/ml -> what to do; the first that matches wins.
+_OPT_ML = (
+    (
+        "/input/data",
+        "the channel must be among the job's inputs, and hold the file; name its folder by "
+        'os.environ["SM_CHANNEL_<NAME>"], which is right in the container and on this machine',
+    ),
+    *(
+        (
+            f"/{folder}",
+            f"name the folder by {replacement}, which is right in the container and on this machine; a folder inside "
+            "it must be made before a file is written there",
+        )
+        for folder, replacement in REPLACEMENTS.items()
+    ),
+    (
+        "",
+        "the container's folders are named by variables, such as SM_MODEL_DIR and SM_CHANNEL_<NAME>, which are right "
+        "there and on this machine",
+    ),
+)
+
 #: What ends the script's traceback.
 EXCEPTIONS = (
     _rule(
@@ -243,6 +267,15 @@ EXCEPTIONS = (
         r"KeyError: ['\"](?P<column>[^'\"]+)['\"]|\[['\"](?P<columns>[^\]]+)['\"]\] not (?:found in axis|in index)",
         "the script asks for a column or key that is not there",
         "compare the columns of the inputs with those that the script names",
+    ),
+    *(
+        _rule(
+            "missing-file",
+            rf"FileNotFoundError: .*?['\"](?P<path>/opt/ml{inside}(?:/[^'\"]*)?)['\"]",
+            "the script opens a path of the training container that is not there: {path}",
+            fix,
+        )
+        for inside, fix in _OPT_ML
     ),
     _rule(
         "missing-file",

@@ -23,7 +23,8 @@ _WITH_COMMENTS = (".sh", ".yaml", ".yml", ".toml", ".cfg", ".ini", ".conf")
 _PLAIN = (".json",)
 #: Calls whose last argument counts only where the variable that the first one names is not set.
 _LOOKUPS = frozenset({"get", "getenv", "setdefault"})
-_VARIABLES = {
+#: Folder below the base -> Python that gives it on SageMaker and on this machine; the first that matches wins.
+REPLACEMENTS = {
     "model": 'os.environ["SM_MODEL_DIR"]',
     "output/data": 'os.environ["SM_OUTPUT_DATA_DIR"]',
     "output/intermediate": 'os.environ["SM_OUTPUT_INTERMEDIATE_DIR"]',
@@ -60,8 +61,8 @@ class Mention:
         channel = re.match(r"input/data/([\w.\-]+)", inside)
         if channel:
             return f'os.environ["SM_CHANNEL_{channel[1].upper()}"]'
-        found = next((code for folder, code in _VARIABLES.items() if f"{inside}/".startswith(f"{folder}/")), None)
-        return found or _VARIABLES["model"]
+        found = next((code for folder, code in REPLACEMENTS.items() if f"{inside}/".startswith(f"{folder}/")), None)
+        return found or REPLACEMENTS["model"]
 
 
 def find_mentions(files: Mapping[str, StagedFile]) -> list[Mention]:
