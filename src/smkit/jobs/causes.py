@@ -208,21 +208,27 @@ PIP_FAILED = re.compile(
 _OPT_ML = (
     (
         "/input/data",
-        "the channel must be among the job's inputs, and hold the file; name its folder by "
-        'os.environ["SM_CHANNEL_<NAME>"], which is right in the container and on this machine',
+        (
+            "the channel must be among the job's inputs, and hold the file; name its folder by "
+            'os.environ["SM_CHANNEL_<NAME>"], which is right in the container and on this machine'
+        ),
     ),
     *(
         (
             f"/{folder}",
-            f"name the folder by {replacement}, which is right in the container and on this machine; a folder inside "
-            "it must be made before a file is written there",
+            (
+                f"name the folder by {replacement}, which is right there and on this machine; a folder inside "
+                "it must be made before a file is written there"
+            ),
         )
         for folder, replacement in REPLACEMENTS.items()
     ),
     (
         "",
-        "the container's folders are named by variables, such as SM_MODEL_DIR and SM_CHANNEL_<NAME>, which are right "
-        "there and on this machine",
+        (
+            "its folders are named by variables, such as SM_MODEL_DIR and SM_CHANNEL_<NAME>, which are right "
+            "there and on this machine"
+        ),
     ),
 )
 
