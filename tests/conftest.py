@@ -45,6 +45,8 @@ def pytest_report_header() -> list[str]:
     lines = [f"Pythons of the images: {', '.join(found) or 'none'}"]
     if missing:
         lines.append(f"not found, so their tests are skipped: Python {', '.join(missing)}")
+    clones = os.environ.get("SMKIT_TEST_PUBLIC_SCRIPTS")
+    lines.append(f"public training scripts: {clones or 'NOT RUN: SMKIT_TEST_PUBLIC_SCRIPTS names no folder of clones'}")
     return lines
 
 

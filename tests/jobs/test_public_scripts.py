@@ -24,9 +24,10 @@ from tests.parity import parity_cache, parity_environment
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-CLONES = os.environ.get("SMKIT_PUBLIC_SCRIPTS")
+CLONES = os.environ.get("SMKIT_TEST_PUBLIC_SCRIPTS")
 pytestmark = pytest.mark.skipif(
-    CLONES is None, reason="SMKIT_PUBLIC_SCRIPTS names no folder with clones: see tests/jobs/public_scripts/README.md"
+    CLONES is None,
+    reason="SMKIT_TEST_PUBLIC_SCRIPTS names no folder with clones: see tests/jobs/public_scripts/README.md",
 )
 EXAMPLES, LOCAL_MODE = "amazon-sagemaker-examples", "amazon-sagemaker-local-mode"
 
