@@ -121,8 +121,6 @@ CASES = {
             "SM_FOO": "bar",
             "SM_MODEL_DIR": "/nowhere",
             "SM_HP_A": "0",
-            "CURRENT_HOST": "me",
-            "SAGEMAKER_JOB_NAME": "other",
             "PYTHONUNBUFFERED": "",
             "LC_ALL": "C",
             "PYTHONPATH": OWN_LIBRARIES,

@@ -80,7 +80,10 @@ def shell(tmp_path_factory: pytest.TempPathFactory) -> Shell:
     made = Shell(tmp_path_factory.mktemp("project"))
     done = made.python("-m", "smkit", "init")
     assert done.returncode == 0, done.stderr
-    assert done.stderr.splitlines() == [f"smkit: the project '2026' is in {made.folder}; next: smkit run"]
+    assert done.stderr.splitlines() == [
+        f"smkit: the project '2026' of region cn-northwest-1 is in {made.folder}",
+        "smkit: next: smkit run",
+    ]
     return made
 
 

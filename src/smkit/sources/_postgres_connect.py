@@ -267,7 +267,10 @@ def _connection_or_error(
         # Some versions of pg8000 wrap the system's errors, some do not.
         late = isinstance(error, TimeoutError) or isinstance(error.__cause__, TimeoutError)
         what = "the server took too long to log in" if late else f"the connection broke off at login: {error}"
-        return SourceConnectionError(f"PostgreSQL at {target}: {what}")
+        broken = SourceConnectionError(f"PostgreSQL at {target}: {what}")
+        # One that was never raised: it has no frames.
+        broken.__cause__ = TimeoutError(what) if late else None
+        return broken
 
 
 def _refused(error: dict[str, str], target: Target, *, encrypted: bool) -> SourceConnectionError:
