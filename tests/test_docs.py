@@ -6,8 +6,8 @@ Conventions, for every page (`README.md`, `README.*.md`, `CHANGELOG.md`, `docs/*
   account.
 - A block that cannot run here says so in its fence, ```` ```python no-run ````, and why in an HTML comment on the line
   before it.
-- One that needs nothing but an account, and says so in the words of `NEEDS_ACCOUNT`, runs in the sandbox, after the
-  page's other blocks; unless those need an S3 of their own, where the sandbox's store would lack what they made.
+- One that needs nothing but an account, and says so in the words of `NEEDS_ACCOUNT`, runs in the sandbox: the page runs
+  there a second time, with a bucket and a role, and with these blocks.
 - A block of any language with `title="train.py"` is written to that file before the script starts, and is not part
   of it.
 - `<!-- needs: postgres -->` gives the page a PostgreSQL through `SMKIT_POSTGRES__*` variables, `<!-- needs: s3 -->` an
@@ -32,7 +32,7 @@ import textwrap
 import tokenize
 import warnings
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 from urllib.parse import unquote
 
 import pytest
@@ -40,26 +40,18 @@ import pytest
 from smkit import JobRunner, PostgresSettings, SageMakerOptions, Settings
 from smkit.jobs.sagemaker.sdk import sdk_version
 
-if TYPE_CHECKING:
-    from collections.abc import Callable
-
 TREE = Path(__file__).resolve().parent.parent
 PAGES = sorted([*TREE.glob("README*.md"), TREE / "CHANGELOG.md", *(TREE / "docs").rglob("*.md")])
 #: By the translation.
 ORIGINALS = {"README.zh-CN.md": "README.md", "docs/zh/tutorial.md": "docs/tutorial.md"}
 NEEDS = {"postgres", "s3"}
 NEEDS_ACCOUNT = "<!-- Needs an AWS account: a bucket and an execution role in the settings. -->"
-#: A bucket and a role, and in the bucket the datasets and models that lie in the page's folder.
 IN_THE_SANDBOX = """
-import os, pathlib
+import os, runpy, sys
 import smkit.testing
 with smkit.testing.sandbox() as sandbox:
     os.environ |= {"SMKIT_BUCKET": sandbox.bucket, "SMKIT_ROLE": sandbox.role}
-    bucket, prefix = smkit.Settings().root.removeprefix("s3://").split("/", 1)
-    for path in pathlib.Path(".smkit").rglob("*"):
-        if path.is_file() and path.parts[1] in {"datasets", "models"}:
-            key = f"{prefix}/{path.relative_to('.smkit').as_posix()}"
-            smkit.Settings().client("s3").upload_file(str(path), bucket, key)
+    runpy.run_path(sys.argv[1], run_name="__main__")
 """
 
 
@@ -113,19 +105,13 @@ def without_blocks(text: str) -> str:
     return "\n".join(lines) + "\n"
 
 
-def script_of(blocks: list[Block]) -> str:
+def script_of(blocks: list[Block], *, in_account: bool = False) -> str:
     """The blocks that run, each on the lines that it has in the page, so that a traceback points into the page."""
     lines: list[str] = []
     for block in blocks:
-        if block.runs:
+        if block.runs or (in_account and block.before == NEEDS_ACCOUNT):
             lines += [""] * (block.line - len(lines)) + block.text.splitlines()
     return "\n".join(lines) + "\n"
-
-
-def script_for_the_sandbox(blocks: list[Block]) -> str:
-    """The blocks that run, then those that need an account."""
-    there = [textwrap.indent(block.text, "    ") for block in blocks if block.before == NEEDS_ACCOUNT]
-    return "\n".join([script_of(blocks), IN_THE_SANDBOX, *there, ""])
 
 
 def needs_of(text: str) -> set[str]:
@@ -150,9 +136,7 @@ def page_id(page: Path) -> str:
 WITH_ACCOUNT = [
     page
     for page in PAGES
-    if page_id(page) not in ORIGINALS
-    and f"\n{NEEDS_ACCOUNT}\n" in (text := page.read_text(encoding="utf-8"))
-    and "s3" not in needs_of(text)
+    if page_id(page) not in ORIGINALS and f"\n{NEEDS_ACCOUNT}\n" in page.read_text(encoding="utf-8")
 ]
 RUNNABLE = [
     page
@@ -165,22 +149,23 @@ RUNNABLE = [
 def test_the_examples_of_a_page_run(
     page: Path, tmp_path: Path, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    run_page(page, script_of, tmp_path, request, monkeypatch)
+    run_page(page, tmp_path, request, monkeypatch)
 
 
 @pytest.mark.parametrize("page", WITH_ACCOUNT, ids=page_id)
 def test_the_examples_that_need_an_account_run_in_the_sandbox(
     page: Path, tmp_path: Path, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    run_page(page, script_for_the_sandbox, tmp_path, request, monkeypatch)
+    run_page(page, tmp_path, request, monkeypatch, in_account=True)
 
 
 def run_page(
     page: Path,
-    script_from: Callable[[list[Block]], str],
     tmp_path: Path,
     request: pytest.FixtureRequest,
     monkeypatch: pytest.MonkeyPatch,
+    *,
+    in_account: bool = False,
 ) -> None:
     text = page.read_text(encoding="utf-8")
     blocks = blocks_of(text)
@@ -191,7 +176,7 @@ def run_page(
     home.mkdir()
     for name in [name for name in os.environ if name.startswith("AWS_")]:
         monkeypatch.delenv(name)
-    if "s3" in needs:
+    if "s3" in needs and not in_account:
         request.getfixturevalue("aws_env")
         monkeypatch.setenv("SMKIT_BUCKET", request.getfixturevalue("bucket"))
     else:
@@ -209,9 +194,9 @@ def run_page(
             target.parent.mkdir(parents=True, exist_ok=True)
             target.write_text(block.text + "\n", encoding="utf-8")
     script = folder / f"{page.stem}_examples.py"
-    script.write_text(script_from(blocks), encoding="utf-8")
+    script.write_text(script_of(blocks, in_account=in_account), encoding="utf-8")
     result = subprocess.run(
-        [sys.executable, script.name],
+        [sys.executable, *(["-c", IN_THE_SANDBOX] if in_account else []), script.name],
         cwd=folder,
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
