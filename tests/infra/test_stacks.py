@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import pickle
 import threading
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -36,6 +37,7 @@ from tests.infra.moto_cloudformation import (
     stack_of,
     stacks_in,
 )
+from tests.test_docs import blocks_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -61,6 +63,19 @@ def policy_sids(stack: Stack) -> set[str]:
     version = iam.get_policy(PolicyArn=arn)["Policy"]["DefaultVersionId"]
     document = iam.get_policy_version(PolicyArn=arn, VersionId=version)["PolicyVersion"]["Document"]
     return {statement["Sid"] for statement in document["Statement"]}
+
+
+@pytest.mark.usefixtures("account")
+def test_the_documentations_lines_deploy_a_foundation(
+    project: str, capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    page = (Path(__file__).parents[2] / "docs" / "infrastructure.md").read_text(encoding="utf-8")
+    (lines,) = [block.text for block in blocks_of(page) if "stack.apply(plan" in block.text]
+    names: dict[str, Any] = {}
+    exec(compile(lines.replace('"houses"', repr(project)), "infrastructure.md", "exec"), names)
+    assert names["status"].outputs["ExecutionRoleArn"].startswith("arn:")
+    assert "Add ExecutionRole AWS::IAM::Role" in capsys.readouterr().out
 
 
 # --- the way it should go -----------------------------------------------------------------------------------------
