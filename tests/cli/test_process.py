@@ -52,9 +52,12 @@ def on_a_terminal(*words: str, answer: str = "", columns: int = 60) -> tuple[int
     )
     os.close(child)
     shown = b""
-    end = time.monotonic() + 120
+    end, interrupted = time.monotonic() + 120, False
     while time.monotonic() < end:
-        if not select.select([parent], [], [], 1)[0]:
+        if not select.select([parent], [], [], 10)[0]:
+            if interrupted:
+                # Of a signal just before it reads Python hears only after the read: whoever sits there tries again.
+                process.send_signal(signal.SIGINT)
             continue
         try:
             data = os.read(parent, 4096)
@@ -67,6 +70,7 @@ def on_a_terminal(*words: str, answer: str = "", columns: int = 60) -> tuple[int
             if answer == CTRL_C:
                 # The terminal is not the process's own, which would send the signal.
                 process.send_signal(signal.SIGINT)
+                interrupted = True
             else:
                 os.write(parent, f"{answer}\n".encode())
             answer = ""

@@ -2,15 +2,35 @@
 
 from __future__ import annotations
 
+import contextlib
 import shlex
 import signal
 import threading
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from smkit.cli.output import write_json, write_message, write_text
 from smkit.cli.settings import settings_of
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+
+@contextlib.contextmanager
+def _set_by_signals() -> Iterator[threading.Event]:
+    """Yield an event that Ctrl-C, a request to end and a closed terminal set."""
+    ended = threading.Event()
+    # Handlers, not KeyboardInterrupt: the clean-up must not be torn by a second Ctrl-C.
+    previous = {
+        number: signal.signal(number, lambda *_: ended.set())
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+    }
+    try:
+        yield ended
+    finally:
+        for number, handler in previous.items():
+            signal.signal(number, handler)
 
 
 def run(
@@ -33,11 +53,10 @@ def run(
     from smkit.testing import sandbox
 
     region = settings_of(context).region
-    ended = threading.Event()
-    # A handler, not KeyboardInterrupt: the clean-up must not be torn by a second Ctrl-C.
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-        signal.signal(number, lambda *_: ended.set())
-    with sandbox(port=port, region=region, account=account, set_environment=False) as running:
+    with (
+        _set_by_signals() as ended,
+        sandbox(port=port, region=region, account=account, set_environment=False) as running,
+    ):
         variables = {
             **running.environment,
             "SMKIT_REGION": running.region,

@@ -35,8 +35,12 @@ def _read_file(path: Path) -> pd.DataFrame:
     if name.endswith((".csv", ".csv.gz")):
         return _read_csv(path)
     if name.endswith((".parquet", ".pq")):
+        import pyarrow as pa
+
         # From an open file: newer pyarrow makes columns of `key=value` folders in a path, older ones do not.
-        with path.open("rb") as file:
+        # Arrow's own: its threads may let go of a file of Python's when the script ends, which aborts it
+        # ("terminate called without an active exception", https://github.com/apache/arrow/issues/36389).
+        with pa.OSFile(str(path)) as file:
             return pd.read_parquet(file)
     return read_json_lines(path.read_text(encoding="utf-8"))
 
