@@ -52,6 +52,7 @@ FOUNDATIONS = {
     "frames",
     "hyperparameters",
     "naming",
+    "progress_bar",
 }
 STAGES = {"sources", "datasets", "jobs", "artifacts"}
 #: Part of smkit -> the parts that it may import beside itself; a part that is not here may import every other.

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import warnings
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -12,11 +11,7 @@ import pyarrow as pa
 from smkit.datasets.checking import found, violation_error
 from smkit.datasets.columns import check_names, differing, stored_table
 from smkit.errors import EmptyResultError, SourceError
-
-with warnings.catch_warnings():
-    # In a notebook without ipywidgets tqdm shows a plain bar, and would say so in red at the first build.
-    warnings.filterwarnings("ignore", message="IProgress not found")
-    from tqdm.auto import tqdm
+from smkit.progress_bar import tqdm
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterator, Mapping, Sequence

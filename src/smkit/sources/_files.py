@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import os
-import warnings
 from abc import abstractmethod
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager
@@ -16,14 +15,10 @@ import pyarrow as pa
 
 from smkit.errors import ConfigError
 from smkit.frames import to_pandas
+from smkit.progress_bar import tqdm
 from smkit.sources._formats import make_format
 from smkit.sources._multifile import open_files
 from smkit.sources.base import BATCH_SIZE, Stream, StreamedSource
-
-with warnings.catch_warnings():
-    # In a notebook without ipywidgets tqdm shows a plain bar, and would say so in red at the first read.
-    warnings.filterwarnings("ignore", message="IProgress not found")
-    from tqdm.auto import tqdm
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterator, Mapping

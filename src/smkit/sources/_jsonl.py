@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 from contextlib import closing
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 import pyarrow as pa
 import pyarrow.json as pa_json
@@ -26,6 +26,8 @@ from smkit.sources._datafile import (
     read_up_to,
     shown,
 )
+from smkit.sources._nested import fields_of, spelled
+from smkit.sources._schemas import declarable
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Generator, Mapping
@@ -167,8 +169,7 @@ def _rounded(path: str, value: Any, type_: pa.DataType) -> tuple[str, int] | Non
     if pa.types.is_list(type_) and isinstance(value, list):
         inside = (_rounded(path, item, type_.value_type) for item in value)
     elif pa.types.is_struct(type_) and isinstance(value, dict):
-        fields = [type_.field(at) for at in range(type_.num_fields)]
-        inside = (_rounded(f"{path}.{field.name}", value.get(field.name), field.type) for field in fields)
+        inside = (_rounded(f"{path}.{name}", value.get(name), field) for name, field in fields_of(type_).items())
     else:
         return None
     return next((found for found in inside if found is not None), None)
@@ -204,19 +205,63 @@ def _find_misfit(
             if index < 0:
                 if closed:
                     return f"line {number}: column {name!r} is new, the first lines do not have it: {declare(name)}"
-            elif not _fits(value, schema.types[index]):
-                fix = declare(name, "float64" if isinstance(value, float) else "string")
-                if pa.types.is_string(schema.types[index]):
-                    fix = "write all its values as JSON strings"
-                return (
-                    f"line {number}: column {name!r} is {shown(value)}, but is read as "
-                    f"{of_type(schema.types[index], declared=name in declared)}: {fix}"
-                )
+                continue
+            type_ = schema.types[index]
+            misfit = _misfit(name, value, type_, closed=closed)
+            if misfit is not None:
+                fix = _fix(name, value, type_)
+                if misfit.type is None:
+                    return f"line {number}: field {misfit.path!r} is new, the first lines do not have it: {fix}"
+                kind = of_type(misfit.type, declared=name in declared)
+                what = "column" if misfit.path == name else "field"
+                return f"line {number}: {what} {misfit.path!r} is {shown(misfit.value)}, but is read as {kind}: {fix}"
     return None
 
 
+class _Misfit(NamedTuple):
+    """A value that its place cannot hold; without a type the place does not exist."""
+
+    path: str
+    value: object
+    type: pa.DataType | None
+
+
+def _misfit(path: str, value: object, type_: pa.DataType, *, closed: bool) -> _Misfit | None:
+    """Find what a column of this type cannot hold of what `json.loads` gave; `a.id` is a field of a struct."""
+    if isinstance(value, dict) and pa.types.is_struct(type_):
+        fields = fields_of(type_)
+        for name, item in value.items():
+            inside = f"{path}.{name}"
+            if name in fields:
+                found = _misfit(inside, item, fields[name], closed=closed)
+            else:
+                found = _Misfit(inside, item, None) if closed else None
+            if found is not None:
+                return found
+        return None
+    if isinstance(value, list) and pa.types.is_list(type_):
+        items = (_misfit(f"{path}[{at}]", item, type_.value_type, closed=closed) for at, item in enumerate(value))
+        return next((found for found in items if found is not None), None)
+    return None if _fits(value, type_) else _Misfit(path, value, type_)
+
+
+def _fix(name: str, value: object, type_: pa.DataType) -> str:
+    if not pa.types.is_nested(type_) and not isinstance(value, (list, dict)):
+        if pa.types.is_string(type_):
+            return "write all its values as JSON strings"
+        return declare(name, "float64" if isinstance(value, float) else "string")
+    try:
+        both = declarable(type_, pa.array([value]).type)
+    except (pa.ArrowInvalid, pa.ArrowTypeError):
+        both = None  # a list of numbers and texts has no type
+    code = None if both is None else spelled(both)
+    if code is None:
+        return f"no type holds all values of {name!r}: write them alike"
+    return f'declare its type: column_types={{"{name}": {code}}}'
+
+
 def _fits(value: object, type_: pa.DataType) -> bool:
-    """Say whether a column of this type can hold what `json.loads` gave."""
+    """Say whether a place of this type can hold a value that is no list and no object, or not of its kind."""
     if value is None:
         return True
     if isinstance(value, bool) or pa.types.is_boolean(type_):
@@ -225,9 +270,11 @@ def _fits(value: object, type_: pa.DataType) -> bool:
         return isinstance(value, int)
     if pa.types.is_floating(type_):
         return isinstance(value, (int, float))
+    if pa.types.is_list(type_) or pa.types.is_struct(type_) or pa.types.is_null(type_):
+        return False
     if pa.types.is_nested(type_):
         return isinstance(value, (list, dict))
-    return not pa.types.is_null(type_) and isinstance(value, (str, int) if pa.types.is_decimal(type_) else str)
+    return isinstance(value, (str, int) if pa.types.is_decimal(type_) else str)
 
 
 def _undo_date_guess(type_: pa.DataType) -> pa.DataType:
@@ -237,6 +284,5 @@ def _undo_date_guess(type_: pa.DataType) -> pa.DataType:
     if pa.types.is_list(type_):
         return pa.list_(_undo_date_guess(type_.value_type))
     if pa.types.is_struct(type_):
-        fields = [type_.field(i) for i in range(type_.num_fields)]
-        return pa.struct([(field.name, _undo_date_guess(field.type)) for field in fields])
+        return pa.struct([(name, _undo_date_guess(field)) for name, field in fields_of(type_).items()])
     return type_

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import pyarrow as pa
 
 from smkit.errors import SourceFormatError
+from smkit.sources._nested import fields_of, spelled, union
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -21,12 +22,19 @@ _DECIMAL_DIGITS = 38
 _SHOWN = 50
 
 
+#: All files get the column, or none: no type mends that.
+_MISSING = (
+    "all files of a source must have the same columns; read them as separate sources, or choose common ones "
+    "with columns=[...]"
+)
+
+
 class _Difference(NamedTuple):
-    """What is wrong, and the type to declare, where that mends it."""
+    """What is wrong, and the types that differ."""
 
     text: str
     column: str
-    type: str | None
+    types: tuple[pa.DataType, pa.DataType] | None
 
 
 def common_schema(files: Sequence[DataFile], schemas: Sequence[pa.Schema], columns: Sequence[str] | None) -> pa.Schema:
@@ -58,7 +66,7 @@ def common_schema(files: Sequence[DataFile], schemas: Sequence[pa.Schema], colum
                 joined = wider(before, type_)
                 if joined is None:
                     text = f"{file.name}: column {column!r} is {type_}, but {before} in {origin[column]}"
-                    found.append(_Difference(text, column, _suggested(before, type_)))
+                    found.append(_Difference(text, column, (before, type_)))
                 elif joined != before:
                     types[column], origin[column] = joined, file.name
     if found:
@@ -99,33 +107,48 @@ def wider(one: pa.DataType, other: pa.DataType) -> pa.DataType | None:
 
 
 def _wider_struct(one: pa.StructType, other: pa.StructType) -> pa.DataType | None:
-    fields, others = ([type_.field(at) for at in range(type_.num_fields)] for type_ in (one, other))
-    if [field.name for field in fields] != [field.name for field in others]:
+    fields, others = fields_of(one), fields_of(other)
+    if list(fields) != list(others):
         return None
-    joined = [(a.name, wider(a.type, b.type)) for a, b in zip(fields, others, strict=True)]
-    return None if any(type_ is None for _, type_ in joined) else pa.struct(joined)
+    joined = {name: wider(type_, others[name]) for name, type_ in fields.items()}
+    return None if any(type_ is None for type_ in joined.values()) else pa.struct(list(joined.items()))
 
 
-def _suggested(one: pa.DataType, other: pa.DataType) -> str:
-    numeric = all(pa.types.is_integer(type_) or pa.types.is_floating(type_) for type_ in (one, other))
-    return "float64" if numeric else "string"
+def declarable(one: pa.DataType, other: pa.DataType) -> pa.DataType | None:
+    """Return the type to declare where the values of both shall be read, even if it rounds them, or None.
+
+    Text holds whatever a file writes as a value by itself; of lists and structs there is no text.
+    """
+    if pa.types.is_nested(one) or pa.types.is_nested(other):
+        return union(one, other, _joined_leaf)
+    return pa.float64() if _is_number(one) and _is_number(other) else pa.string()
+
+
+def _joined_leaf(one: pa.DataType, other: pa.DataType) -> pa.DataType | None:
+    joined = wider(one, other)
+    return pa.float64() if joined is None and _is_number(one) and _is_number(other) else joined
+
+
+def _is_number(type_: pa.DataType) -> bool:
+    return bool(pa.types.is_integer(type_) or pa.types.is_floating(type_))
 
 
 def _message(found: Sequence[_Difference]) -> str:
-    fixes = []
-    if any(one.type is None for one in found):
-        fixes.append(
-            "all files of a source must have the same columns; read them as separate sources, or choose common ones "
-            "with columns=[...]"
-        )
-    # Two different suggestions for one column: text holds both.
-    types: dict[str, str] = {}
+    fixes = [_MISSING] if any(one.types is None for one in found) else []
+    wanted: dict[str, pa.DataType | None] = {}
     for one in found:
-        if one.type is not None:
-            types[one.column] = one.type if types.get(one.column, one.type) == one.type else "string"
-    if types:
-        declared = ", ".join(f'"{column}": "{type_}"' for column, type_ in types.items())
-        fixes.append(f"declare one type for all: column_types={{{declared}}}")
+        if one.types is not None:
+            type_ = declarable(*one.types)
+            before = wanted.get(one.column, type_)
+            wanted[one.column] = None if before is None or type_ is None else _of_both(before, type_)
+    codes = {column: None if type_ is None else _declared(type_) for column, type_ in wanted.items()}
+    declared = ", ".join(f'"{column}": {code}' for column, code in codes.items() if code is not None)
+    if declared:
+        rounds = " (float64 rounds whole numbers beyond 2**53)" if "float64" in declared else ""
+        fixes.append(f"declare one type for all: column_types={{{declared}}}{rounds}")
+    hopeless = ", ".join(repr(column) for column, code in codes.items() if code is None)
+    if hopeless:
+        fixes.append(f"no type holds all values of {hopeless}: write them alike, or read the files as separate sources")
     fix = "; ".join(fixes)
     if len(found) == 1:
         return f"{found[0].text}: {fix}"
@@ -133,3 +156,12 @@ def _message(found: Sequence[_Difference]) -> str:
     if len(found) > _SHOWN:
         shown.append(f"  and {len(found) - _SHOWN} more")
     return "\n".join([f"the files of this source differ in {len(found)} places:", *shown, fix])
+
+
+def _of_both(one: pa.DataType, other: pa.DataType) -> pa.DataType | None:
+    return one if one == other else declarable(one, other)
+
+
+def _declared(type_: pa.DataType) -> str | None:
+    names = {pa.float64(): '"float64"', pa.string(): '"string"'}
+    return names.get(type_) or spelled(type_)

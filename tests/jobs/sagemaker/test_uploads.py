@@ -235,7 +235,7 @@ def test_large_data_shows_how_far_it_is(
             counts.append(int(n))
             return super().update(n)
 
-    monkeypatch.setattr(tqdm.auto, "tqdm", Bar)
+    monkeypatch.setattr("smkit.progress_bar.tqdm", Bar)
     monkeypatch.setattr(uploads, "_BAR_BYTES", 1000)
     for name, size in {"small": 999, "large": 5000}.items():
         (tmp_path / name).write_bytes(b"x" * size)

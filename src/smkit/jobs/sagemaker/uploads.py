@@ -12,7 +12,6 @@ import json
 import shutil
 import tempfile
 import threading
-import warnings
 import weakref
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -202,10 +201,8 @@ def _missing(item: LocalInput, store: ObjectStore) -> list[InputFile]:
 
 
 def _upload_files(missing: list[tuple[LocalInput, InputFile]], store: ObjectStore) -> None:
-    with warnings.catch_warnings():
-        # In a notebook without ipywidgets tqdm shows a plain bar, and would say so in red at the first job.
-        warnings.filterwarnings("ignore", message="IProgress not found")
-        from tqdm.auto import tqdm
+    # Not before something is uploaded: most jobs upload nothing, and a request does not wait for tqdm.
+    from smkit.progress_bar import tqdm
 
     total = sum(file.size for _, file in missing)
     bar = tqdm(
