@@ -9,6 +9,7 @@ import contextlib
 import json
 import os
 import re
+import signal
 import tarfile
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -68,14 +69,15 @@ DIFFERENCES = {
     "failure's text": Difference(
         "content output/failure",
         "rule 12 of the contract: the image writes its own traceback, whose useful tail FailureReason cuts off; here "
-        "it is one sentence. Both say the script's exit code, which is compared",
+        "it is one sentence. The exit code that both say, and the script's own traceback in the log, are compared",
     ),
     "no model is a failure": Difference(
-        "succeeded|(after|content) output/(success|failure)",
+        "succeeded|(after|content) output/(success|failure)|exit code in the failure's text",
         "docs/jobs.md: a script that saves no model fails; there it completes, without a model",
     ),
 }
-ALWAYS = {"code's origin", "image's module", "test's base", "search path of programs", "inputs are deleted"}
+OF_EVERY_JOB = {"code's origin", "inputs are deleted"}
+OF_EVERY_SCRIPT = {"image's module", "test's base", "search path of programs"}
 
 
 @dataclass(frozen=True)
@@ -89,6 +91,7 @@ class Case:
         hyperparameters: Name -> value.
         variables: The job's own `Environment`.
         differences: Which of `DIFFERENCES` must show, beside those that always do.
+        starts: Whether the script is started at all.
     """
 
     files: Mapping[str, str]
@@ -97,10 +100,15 @@ class Case:
     hyperparameters: Mapping[str, Any] = field(default_factory=dict)
     variables: Mapping[str, str] = field(default_factory=dict)
     differences: frozenset[str] = frozenset()
+    starts: bool = True
 
 
 MODEL = REPORT + "open(os.path.join(os.environ['SM_MODEL_DIR'], 'model.txt'), 'w').write('a model')\n"
 OUTPUT = "open(os.path.join(os.environ['SM_OUTPUT_DATA_DIR'], 'plot.txt'), 'w').write('a plot')\n"
+#: Of the script, not of the toolkit, whose frames are those of packages.
+SCRIPTS_TRACEBACK = re.compile(
+    r'^Traceback \(most recent call last\):\n  File "(?:.*/code/)?train\.py".*\n(?:  .*\n)*\w.*$', re.MULTILINE
+)
 FAILS = frozenset({"failure's text"})
 VALUES = {
     "n-estimators": 100, "k": 7, "none": None, "flag": True, "empty": "", "CamelCase": "x", "tiny": 1e-07, "ż": "☕",
@@ -147,6 +155,17 @@ CASES = {
     "a package": Case(
         {"train.py": MODEL + "import own_module\n", "own_module.py": "", "setup.py": SETUP},
         hyperparameters={"zz": '""q""'},
+    ),
+    "requirements that are installed": Case(
+        {
+            "train.py": MODEL + "import own_module\nassert 'code' not in own_module.__file__.split(os.sep)\n",
+            "requirements.txt": "./own\n",
+            "own/own_module.py": "",
+            "own/setup.py": SETUP.replace("'train', ", ""),
+        }
+    ),
+    "requirements that cannot be installed": Case(
+        {"train.py": MODEL, "requirements.txt": "./missing\n"}, differences=FAILS, starts=False
     ),
     "a script that exits": Case({"train.py": MODEL + OUTPUT + "raise SystemExit(3)\n"}, differences=FAILS),
     "a script that raises": Case(
@@ -219,8 +238,10 @@ def test_a_job_is_what_it_is_under_the_toolkit(
     shown = {
         label for label, difference in DIFFERENCES.items() if any(re.fullmatch(difference.where, key) for key in wrong)
     }
-    assert shown >= ALWAYS | case.differences
-    allowed = "|".join(DIFFERENCES[label].where for label in ALWAYS | case.differences)
+    expected = OF_EVERY_JOB | case.differences | (OF_EVERY_SCRIPT if case.starts else set())
+    assert shown >= expected
+    assert ("raises" in name) == bool(ours["script's own traceback"])
+    allowed = "|".join(DIFFERENCES[label].where for label in expected)
     assert {key: (ours.get(key), theirs.get(key)) for key in wrong if not re.fullmatch(allowed, key)} == {}
 
 
@@ -303,26 +324,46 @@ def run_there(case: Case, toolkit: Toolkit, machine: Mapping[str, str], job_fold
     return Ended(answer["log"], str(toolkit.base), files, succeeded, int(found[1]) if found else 0)
 
 
-def facts_of(ended: Ended, case: Case) -> dict[str, Any]:
-    """Return all that is compared, by name, with `{base}` for the base folder."""
-    report = json.loads(json.dumps(report_of(ended.log)).replace(ended.base, "{base}"))
+def told_exit_code(failure: str | None) -> int | None:
+    """Return the exit code that a failure's text tells, in the toolkit's words or in smkit's."""
+    if failure is None:
+        return None
+    found = re.search(
+        r"^ExitCode (-?\d+)$|^the script exited with code (\d+)|\(exit code (\d+)\)", failure, re.MULTILINE
+    )
+    if found is not None:
+        return int(next(filter(None, found.groups())))
+    killed = re.match(r"the script was killed by (SIG[A-Z]+)", failure)
+    return None if killed is None else -signal.Signals[killed[1]]
+
+
+def facts_seen(report: dict[str, Any], case: Case) -> dict[str, Any]:
+    """Return what the script saw."""
     variables = report["environment"]
     own = case.variables.get("PYTHONPATH", "").split(":")
     # The toolkit hands on its interpreter's whole search path, which every interpreter has without being told.
     search_path = [
         entry for entry in variables.pop("PYTHONPATH").split(":") if entry.startswith("{base}") or entry in own
     ]
-    facts = {
-        "argv": report["argv"],
-        "cwd": report["cwd"],
-        "search path of modules": search_path,
-        "succeeded": ended.succeeded,
-        "exit code": ended.exit_code,
-    }
+    facts = {"argv": report["argv"], "cwd": report["cwd"], "search path of modules": search_path}
     training_env = json.loads(variables.pop("SM_TRAINING_ENV"))
     facts |= {f"environment SM_TRAINING_ENV {name}": value for name, value in training_env.items()}
     facts |= {f"environment {name}": value for name, value in variables.items()}
-    facts |= {f"during {path}": True for path in report["files"]}
+    return facts | {f"during {path}": True for path in report["files"]}
+
+
+def facts_of(ended: Ended, case: Case) -> dict[str, Any]:
+    """Return all that is compared, by name, with `{base}` for the base folder."""
+    failure = ended.files.get("output/failure")
+    facts: dict[str, Any] = {
+        "succeeded": ended.succeeded,
+        "exit code": ended.exit_code,
+        "exit code in the failure's text": told_exit_code(failure),
+        "pip's error in the failure's text": sorted(set(re.findall(r"\bInstall\w+Error", failure or ""))),
+        "script's own traceback": SCRIPTS_TRACEBACK.findall(ended.log.replace(ended.base, "{base}")),
+    }
+    if case.starts:
+        facts |= facts_seen(json.loads(json.dumps(report_of(ended.log)).replace(ended.base, "{base}")), case)
     for path, text in ended.files.items():
         if "__pycache__" in path:
             continue
