@@ -154,6 +154,52 @@ def test_parameters_meet_an_index(pg: Postgres, pg_schema: str) -> None:
     assert any("""id > 2""" in line and """'{3,5}'::integer[]""" in line for line in plan), plan
 
 
+@pytest.mark.parametrize(
+    ("column", "of_row", "value"),
+    [
+        ("int2", "g % 30000", 7),
+        ("int4", "g", 2**40),
+        ("int8", "g", 7),
+        ("float8", "g", 7),
+        ("float8", "g", 7.5),
+        ("numeric", "g", 7),
+        ("numeric", "g", 0.1),
+        ("numeric", "g", Decimal("7.1")),
+        ("text", "g", "7"),
+        ("varchar(9)", "g", "7"),
+        ("date", "DATE '2000-01-01' + g", dt.date(2001, 1, 1)),
+        ("date", "DATE '2000-01-01' + g", dt.datetime(2001, 1, 1, 5)),  # noqa: DTZ001 - a timestamp
+        ("timestamp", "TIMESTAMP '2000-01-01' + g * INTERVAL '1 s'", dt.datetime(2001, 1, 1)),  # noqa: DTZ001 - a timestamp
+        ("timestamptz", "TIMESTAMP '2000-01-01' + g * INTERVAL '1 s'", dt.datetime(2001, 1, 1, tzinfo=UTC)),
+        ("time", "TIME '00:00' + g * INTERVAL '1 s'", dt.time(5)),
+        ("uuid", "md5(g::text)", uuid.UUID(UUID_TEXT)),
+        ("bytea", "decode(md5(g::text), 'hex')", b"x"),
+    ],
+)
+def test_a_parameter_of_any_type_meets_the_index(
+    pg: Postgres, pg_schema: str, column: str, of_row: str, value: Any
+) -> None:
+    """A comparison that converts the column, not the parameter, would read the whole table."""
+    pg.run(f"CREATE TABLE {pg_schema}.t AS SELECT CAST({of_row} AS {column}) AS x FROM generate_series(1, 20000) g")
+    pg.run(f"CREATE INDEX ON {pg_schema}.t (x)")
+    pg.run(f"ANALYZE {pg_schema}.t")
+    with closing(connect(pg.settings(), resolve(pg.settings()))) as connection:
+        params = {"x": value}
+        query = parse_query(f"SELECT x FROM {pg_schema}.t WHERE x = :x", params)
+        begin(connection, Transaction(), query, params)
+        text = prepare(connection, query, params, TypeChoices()).query.statement
+    plan = "\n".join(row[0] for row in pg.run(f"EXPLAIN {text}"))
+    assert "Index Cond: " in plan, plan
+
+
+def test_a_number_beside_a_text_is_no_guess(pg: Postgres, pg_schema: str) -> None:
+    pg.run(f"CREATE TABLE {pg_schema}.t AS SELECT '07' AS zip")
+    sql = f"SELECT zip FROM {pg_schema}.t WHERE zip = :zip"
+    with pytest.raises(QueryError, match="operator does not exist: text = integer"):
+        table(pg, sql, zip=7)
+    assert table(pg, sql, zip="07")["zip"].to_pylist() == ["07"]
+
+
 @settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.lists(st.text(st.sampled_from("\\'\"$:;E-/*{},ü\n \ufeff%")), min_size=2, max_size=4))
 def test_no_text_escapes_from_its_literal(pg: Postgres, texts: list[str]) -> None:
