@@ -179,7 +179,7 @@ def test_the_real_uv_offers_what_the_command_says(
 def test_a_uv_that_hangs_does_not_keep_the_others_from_being_asked(
     machine: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("smkit.jobs.environments.interpreters._SECONDS", 0.5)
+    monkeypatch.setattr("smkit.jobs.environments.programs._SECONDS", 0.5)
     program(machine / "first" / "uv", 'case "$1" in --version) echo "uv 0.9.1";; *) exec /bin/sleep 60;; esac')
     right = python(machine / "second" / "python3.1", "3.1.4")
     found = search_interpreter(NEVER)

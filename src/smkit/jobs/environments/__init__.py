@@ -1,9 +1,9 @@
 """Parity environments: the Python and the packages of an AWS scikit-learn image, on this machine, without Docker.
 
 `names` says which there can be, `contents` what one holds (from the pin lists of `jobs.containers`) and its digest.
-`environment` is the value: where it lies, what is known of it. `interpreters` finds the Python, `uv` the tool, `index`
-where packages come from, `installers` installs. `building` brings these together: once, under `locking`, ended by the
-`record` that makes it count.
+`environment` is the value: where it lies, what is known of it. `interpreters` finds the Python, `uv` the tool;
+`programs` asks either something. `index` knows where packages come from, `installers` installs. `building` brings
+these together: once, under `locking`, ended by the `record` that makes it count.
 
     environment = ensure_built(locate("1.2-1"))
     with hold(environment) as lock:

@@ -12,7 +12,6 @@ import contextlib
 import os
 import re
 import shutil
-import subprocess
 import time
 import uuid
 from dataclasses import replace
@@ -28,15 +27,14 @@ from smkit.jobs.environments.installers import choose_installer
 from smkit.jobs.environments.interpreters import find_interpreter
 from smkit.jobs.environments.locking import build_lock, out_of_use, use_lock
 from smkit.jobs.environments.names import EnvironmentName, parse_environment
+from smkit.jobs.environments.programs import answer_of
 from smkit.jobs.environments.showing import Show
-from smkit.jobs.environments.uv import quiet_variables
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from pydantic import SecretStr
 
-_VERSION_SECONDS = 60
 #: Of uv, then of pip, which goes on without the index and ends with one of the lines of `_NO_WHEELS`.
 _NOT_REACHED = re.compile(
     r"error sending request|client error \(Connect\)|tunnel error|dns error|operation timed out"
@@ -257,19 +255,8 @@ def _adopted(environment: Environment) -> bool:
 
 
 def _version_of(python: Path) -> str | None:
-    try:
-        done = subprocess.run(
-            [str(python), "-I", "-S", "-c", "import platform; print(platform.python_version())"],
-            env=quiet_variables(),
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-            timeout=_VERSION_SECONDS,
-            check=True,
-        )
-    except (OSError, subprocess.SubprocessError):
-        return None
-    return done.stdout.strip()
+    answer = answer_of([str(python), "-I", "-S", "-c", "import platform; print(platform.python_version())"])
+    return None if answer is None else answer.strip()
 
 
 def _minor(version: str) -> str:

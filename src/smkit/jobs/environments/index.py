@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import unquote
 
-from smkit.jobs.environments.uv import quiet_variables
+from smkit.jobs.environments.programs import quiet_variables
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping

@@ -10,14 +10,14 @@ import os
 import platform
 import shlex
 import shutil
-import subprocess
 import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from smkit.errors import ParityEnvironmentError
-from smkit.jobs.environments.uv import find_uv, quiet_variables
+from smkit.jobs.environments.programs import answer_of
+from smkit.jobs.environments.uv import find_uv
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -25,7 +25,6 @@ if TYPE_CHECKING:
     from smkit.jobs.containers import Python
     from smkit.jobs.environments.uv import Uv
 
-_SECONDS = 30
 #: The oldest Python of the latest uv; an older uv offers those of the images that are older still.
 _OLDEST_OFFERED = (3, 8)
 _OLDER_UV = "0.6.0"
@@ -101,22 +100,12 @@ def _shown(uv: Uv) -> str:
 
 def _is_offered(uv: Uv, version: str) -> bool:
     """Return whether uv would install a Python of this version: its list is part of the program."""
-    variables = {"UV_OFFLINE": "1"}
-    try:
-        listed = subprocess.run(
-            [str(uv.path), "python", "list", "--only-downloads", "--all-versions", "--no-config"],
-            cwd="/",
-            env=quiet_variables() | variables,
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-            timeout=_SECONDS,
-            check=True,
-        )
-    except (OSError, subprocess.SubprocessError):
-        # One from before this option, or one that hangs.
+    listing = [str(uv.path), "python", "list", "--only-downloads", "--all-versions", "--no-config"]
+    listed = answer_of(listing, variables={"UV_OFFLINE": "1"})
+    if listed is None:
+        # One from before this option.
         return tuple(int(part) for part in version.split(".")) >= _OLDEST_OFFERED
-    return f"cpython-{version}." in listed.stdout
+    return f"cpython-{version}." in listed
 
 
 def _candidates(python: Python) -> Iterator[Path]:
@@ -135,22 +124,13 @@ def _of_uv(version: str) -> Iterator[Path]:
     uv = find_uv()
     if uv is None:
         return
-    variables = {"UV_PYTHON_PREFERENCE": "only-managed", "UV_PYTHON_DOWNLOADS": "never"}
-    try:
-        found = subprocess.run(
-            [str(uv.path), "python", "find", "--no-project", f"cpython@{version}"],
-            cwd="/",  # no .python-version of the user's project
-            env=quiet_variables(kept=["UV_PYTHON_INSTALL_DIR"]) | variables,
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-            timeout=_SECONDS,
-            check=True,
-        )
-    except (OSError, subprocess.SubprocessError):
-        # It has none, or hangs as on a lock in a shared folder: pyenv and PATH may have one.
-        return
-    yield Path(found.stdout.strip())
+    found = answer_of(
+        [str(uv.path), "python", "find", "--no-project", f"cpython@{version}"],
+        variables={"UV_PYTHON_PREFERENCE": "only-managed", "UV_PYTHON_DOWNLOADS": "never"},
+        kept=["UV_PYTHON_INSTALL_DIR"],
+    )
+    if found is not None:
+        yield Path(found.strip())
 
 
 def _pyenv_root() -> Path:
@@ -165,19 +145,13 @@ def _patch(path: Path) -> tuple[int, ...]:
 def _run(path: Path, python: Python) -> Interpreter | None:
     if not os.access(path, os.X_OK):
         return None
+    answer = answer_of([str(path), "-I", "-S", "-c", _PROBE])
+    if answer is None:
+        return None
     try:
-        done = subprocess.run(
-            [str(path), "-I", "-S", "-c", _PROBE],
-            env=quiet_variables(),
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-            timeout=_SECONDS,
-            check=True,
-        )
-        implementation, version, base = json.loads(done.stdout)
-    except (OSError, ValueError, subprocess.SubprocessError):
-        # A shim without a Python, a Python for another processor, not a Python at all: the next one, then.
+        implementation, version, base = json.loads(answer)
+    except ValueError:
+        # Not a Python at all: the next one, then.
         return None
     if implementation != "CPython" or tuple(int(part) for part in version.split(".")[:2]) != python:
         return None

@@ -6,18 +6,14 @@ import contextlib
 import os
 import re
 import shutil
-import subprocess
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    from collections.abc import Iterable
+from smkit.jobs.environments.programs import answer_of
 
 #: The first with `UV_DEFAULT_INDEX` and `UV_INDEX` and all the options used here.
 _OLDEST = (0, 5)
-_SECONDS = 30
 
 
 @dataclass(frozen=True)
@@ -36,33 +32,11 @@ class Uv:
 def find_uv() -> Uv | None:
     """Return uv; None where there is none, or none that is new enough."""
     for path in _candidates():
-        try:
-            done = subprocess.run(
-                [path, "--version"],
-                env=quiet_variables(),
-                stdin=subprocess.DEVNULL,
-                capture_output=True,
-                text=True,
-                timeout=_SECONDS,
-                check=True,
-            )
-        except (OSError, subprocess.SubprocessError):
-            # Such as a shim of pyenv or asdf whose program is not installed.
-            continue
-        match = re.match(r"uv (\d+)\.(\d+)\S*", done.stdout)
+        answer = answer_of([path, "--version"])
+        match = re.match(r"uv (\d+)\.(\d+)\S*", answer or "")
         if match is not None and (int(match[1]), int(match[2])) >= _OLDEST:
             return Uv(Path(path), match[0].partition(" ")[2])
     return None
-
-
-def quiet_variables(kept: Iterable[str] = ()) -> dict[str, str]:
-    """Return this process's variables without those that change what uv, pip or a Python does.
-
-    Args:
-        kept: Variables that are kept all the same.
-    """
-    dropped = ("PYTHON", "PIP_", "_PIP", "UV_", "VIRTUAL_ENV", "CONDA_", "__PYVENV")
-    return {name: value for name, value in os.environ.items() if name in kept or not name.startswith(dropped)}
 
 
 def _candidates() -> list[str]:
