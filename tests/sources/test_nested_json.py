@@ -93,11 +93,11 @@ def test_files_whose_objects_differ_read_as_advised(tmp_path: Path) -> None:
 
 
 def test_files_that_no_type_joins_are_no_riddle(tmp_path: Path) -> None:
-    (tmp_path / "a.jsonl").write_text(lines({"a": {"x": 1}, "n": 1}))
-    (tmp_path / "b.jsonl").write_text(lines({"a": {"x": "t"}, "n": 1}))
-    (tmp_path / "c.jsonl").write_text(lines({"a": {"x": 1}, "n": 0.5}))
+    (tmp_path / "a.jsonl").write_text(lines({"a": {"x": 1}, "n": 1, "t": 1}))
+    (tmp_path / "b.jsonl").write_text(lines({"a": {"x": "t"}, "n": 1, "t": "1"}))
+    (tmp_path / "c.jsonl").write_text(lines({"a": {"x": 1}, "n": 0.5, "t": 1}))
     with pytest.raises(SourceFormatError) as caught:
         FileSource(tmp_path).read()
     message = str(caught.value)
-    assert "no type holds all values of 'a': write them alike, or read the files as separate sources" in message
+    assert "no type holds all values of 'a', 't': write them alike, or read the files as separate sources" in message
     assert advised(message) == {"n": "float64"}

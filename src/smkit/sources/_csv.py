@@ -49,6 +49,8 @@ class Csv(WholeFile):
         options: Delimiter and encoding.
     """
 
+    any_as_text = True
+
     def __init__(self, options: CsvOptions) -> None:
         self._options = options
         #: The header of each file; files of one source mostly share theirs.

@@ -84,7 +84,13 @@ class DataFiles(Protocol):
 
 
 class Format(Protocol):
-    """How the bytes of one format become batches."""
+    """How the bytes of one format become batches.
+
+    Attributes:
+        any_as_text: Whether a column that is declared as text holds any value that is no list and no struct.
+    """
+
+    any_as_text: bool
 
     def head(self, file: DataFile) -> ByteRange:
         """Return what `schema` reads of a file, at first."""

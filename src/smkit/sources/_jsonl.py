@@ -18,7 +18,6 @@ from smkit.sources._datafile import (
     LONGEST_ROW_BYTES,
     WholeFile,
     check_header,
-    declare,
     decompressed,
     format_errors,
     greatest_float,
@@ -26,7 +25,7 @@ from smkit.sources._datafile import (
     read_up_to,
     shown,
 )
-from smkit.sources._nested import fields_of, spelled
+from smkit.sources._nested import declaration, fields_of
 from smkit.sources._schemas import declarable
 
 if TYPE_CHECKING:
@@ -42,6 +41,9 @@ class JsonLines(WholeFile):
     Strings stay strings, also those that look like dates: JSON has no dates. A declared column exists even if the first
     lines lack it.
     """
+
+    # pyarrow reads strings as text, and nothing else.
+    any_as_text = False
 
     def schema(self, file: DataFile, declared: Mapping[str, pa.DataType]) -> pa.Schema:
         """Infer the types from the first block."""
@@ -204,7 +206,7 @@ def _find_misfit(
             index = schema.get_field_index(name)
             if index < 0:
                 if closed:
-                    return f"line {number}: column {name!r} is new, the first lines do not have it: {declare(name)}"
+                    return f"line {number}: column {name!r} is new, the first lines do not have it: {_fix(name, value)}"
                 continue
             type_ = schema.types[index]
             misfit = _misfit(name, value, type_, closed=closed)
@@ -245,19 +247,23 @@ def _misfit(path: str, value: object, type_: pa.DataType, *, closed: bool) -> _M
     return None if _fits(value, type_) else _Misfit(path, value, type_)
 
 
-def _fix(name: str, value: object, type_: pa.DataType) -> str:
-    if not pa.types.is_nested(type_) and not isinstance(value, (list, dict)):
-        if pa.types.is_string(type_):
-            return "write all its values as JSON strings"
-        return declare(name, "float64" if isinstance(value, float) else "string")
+def _fix(name: str, value: object, type_: pa.DataType | None = None) -> str:
+    """Return the advice for a column that has a type, or none yet, and a value that is no such."""
     try:
-        both = declarable(type_, pa.array([value]).type)
-    except (pa.ArrowInvalid, pa.ArrowTypeError):
-        both = None  # a list of numbers and texts has no type
-    code = None if both is None else spelled(both)
-    if code is None:
-        return f"no type holds all values of {name!r}: write them alike"
-    return f'declare its type: column_types={{"{name}": {code}}}'
+        found = _undo_date_guess(pa.array([value]).type)
+    except (pa.ArrowInvalid, pa.ArrowTypeError, OverflowError):
+        # A list of numbers and texts has no type, nor has an integer beyond all.
+        found = None
+    both = None
+    if found is not None:
+        both = found if type_ is None else declarable(type_, found, as_text=False)
+    code = None if both is None else declaration(both)
+    if code is not None:
+        return f'declare its type: column_types={{"{name}": {code}}}'
+    is_leaf = type_ is not None and not pa.types.is_nested(type_) and not isinstance(value, (list, dict))
+    if is_leaf and (isinstance(value, str) or pa.types.is_string(type_)):
+        return "write all its values as JSON strings"
+    return f"no type holds all values of {name!r}: write them alike"
 
 
 def _fits(value: object, type_: pa.DataType) -> bool:

@@ -63,7 +63,7 @@ def open_files(
     if chosen is not None and set(chosen) <= set(partitions.schema.names):
         # Only folders are asked: some column of every file must say how many rows it has.
         chosen = schemas[0].names[:1]
-    stored = common_schema(files, schemas, chosen)
+    stored = common_schema(files, schemas, chosen, as_text=format_.any_as_text)
     whole = pa.schema([*stored, *partitions.schema])
     for what, names in (("columns", columns or ()), ("column_types", column_types)):
         for name in names:

@@ -9,16 +9,15 @@ import pyarrow as pa
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-_SPELLED = {
-    pa.null(): "pa.null()",
-    pa.bool_(): "pa.bool_()",
-    pa.int32(): "pa.int32()",
-    pa.int64(): "pa.int64()",
-    pa.float32(): "pa.float32()",
-    pa.float64(): "pa.float64()",
-    pa.string(): "pa.string()",
-    pa.date32(): "pa.date32()",
-    pa.timestamp("us"): 'pa.timestamp("us")',
+#: Of what the first rows of a file show: type -> the name that declares it, and its code where `pa` is pyarrow.
+_LEAVES = {
+    pa.null(): ("null", "pa.null()"),
+    pa.bool_(): ("bool", "pa.bool_()"),
+    pa.int64(): ("int64", "pa.int64()"),
+    pa.float64(): ("float64", "pa.float64()"),
+    pa.string(): ("string", "pa.string()"),
+    pa.date32(): ("date32", "pa.date32()"),
+    pa.timestamp("us"): ("timestamp[us]", 'pa.timestamp("us")'),
 }
 
 
@@ -52,14 +51,20 @@ def union(
     return leaf(one, other)
 
 
-def spelled(type_: pa.DataType) -> str | None:
-    """Return a type as Python's code, where `pa` is pyarrow; None for one that no file's first rows show."""
+def declaration(type_: pa.DataType) -> str | None:
+    """Return what `column_types` takes for a type, as Python's code; None for one that no file's first rows show."""
+    if pa.types.is_nested(type_):
+        return _code(type_)
+    return f'"{_LEAVES[type_][0]}"' if type_ in _LEAVES else None
+
+
+def _code(type_: pa.DataType) -> str | None:
     if pa.types.is_list(type_):
-        value = spelled(type_.value_type)
+        value = _code(type_.value_type)
         return None if value is None else f"pa.list_({value})"
     if pa.types.is_struct(type_):
-        fields = [(name, spelled(field)) for name, field in fields_of(type_).items()]
+        fields = [(name, _code(field)) for name, field in fields_of(type_).items()]
         if any(code is None for _, code in fields):
             return None
         return f"pa.struct([{', '.join(f'({name!r}, {code})' for name, code in fields)}])"
-    return _SPELLED.get(type_)
+    return _LEAVES[type_][1] if type_ in _LEAVES else None

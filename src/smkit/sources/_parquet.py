@@ -48,6 +48,8 @@ class Parquet:
     An instance is for one read: it keeps footers.
     """
 
+    any_as_text = True
+
     def __init__(self) -> None:
         self._footers: dict[str, pq.FileMetaData] = {}
         self._kept_chunks = 0

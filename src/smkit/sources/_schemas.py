@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import pyarrow as pa
 
 from smkit.errors import SourceFormatError
-from smkit.sources._nested import fields_of, spelled, union
+from smkit.sources._nested import declaration, fields_of, union
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -37,13 +37,16 @@ class _Difference(NamedTuple):
     types: tuple[pa.DataType, pa.DataType] | None
 
 
-def common_schema(files: Sequence[DataFile], schemas: Sequence[pa.Schema], columns: Sequence[str] | None) -> pa.Schema:
+def common_schema(
+    files: Sequence[DataFile], schemas: Sequence[pa.Schema], columns: Sequence[str] | None, *, as_text: bool
+) -> pa.Schema:
     """Join the schemas of all files.
 
     Args:
         files: At least one.
         schemas: Theirs.
         columns: The columns that are wanted; the others may differ. Default: all.
+        as_text: Whether any value can be read as text, where that is declared.
 
     Raises:
         SourceFormatError: The files differ; all differences of all files are listed.
@@ -70,7 +73,7 @@ def common_schema(files: Sequence[DataFile], schemas: Sequence[pa.Schema], colum
                 elif joined != before:
                     types[column], origin[column] = joined, file.name
     if found:
-        raise SourceFormatError(_message(found))
+        raise SourceFormatError(_message(found, as_text=as_text))
     return pa.schema(list(types.items()))
 
 
@@ -114,14 +117,17 @@ def _wider_struct(one: pa.StructType, other: pa.StructType) -> pa.DataType | Non
     return None if any(type_ is None for type_ in joined.values()) else pa.struct(list(joined.items()))
 
 
-def declarable(one: pa.DataType, other: pa.DataType) -> pa.DataType | None:
+def declarable(one: pa.DataType, other: pa.DataType, *, as_text: bool) -> pa.DataType | None:
     """Return the type to declare where the values of both shall be read, even if it rounds them, or None.
 
-    Text holds whatever a file writes as a value by itself; of lists and structs there is no text.
+    Args:
+        one: A type.
+        other: Another.
+        as_text: Whether any value by itself can be read as text. Of lists and structs there is none.
     """
-    if pa.types.is_nested(one) or pa.types.is_nested(other):
-        return union(one, other, _joined_leaf)
-    return pa.float64() if _is_number(one) and _is_number(other) else pa.string()
+    joined = union(one, other, _joined_leaf)
+    nested = pa.types.is_nested(one) or pa.types.is_nested(other)
+    return pa.string() if joined is None and as_text and not nested else joined
 
 
 def _joined_leaf(one: pa.DataType, other: pa.DataType) -> pa.DataType | None:
@@ -133,22 +139,23 @@ def _is_number(type_: pa.DataType) -> bool:
     return bool(pa.types.is_integer(type_) or pa.types.is_floating(type_))
 
 
-def _message(found: Sequence[_Difference]) -> str:
+def _message(found: Sequence[_Difference], *, as_text: bool) -> str:
     fixes = [_MISSING] if any(one.types is None for one in found) else []
     wanted: dict[str, pa.DataType | None] = {}
     for one in found:
         if one.types is not None:
-            type_ = declarable(*one.types)
+            type_ = declarable(*one.types, as_text=as_text)
             before = wanted.get(one.column, type_)
-            wanted[one.column] = None if before is None or type_ is None else _of_both(before, type_)
-    codes = {column: None if type_ is None else _declared(type_) for column, type_ in wanted.items()}
+            hopeless = before is None or type_ is None
+            wanted[one.column] = None if hopeless else declarable(before, type_, as_text=as_text)
+    codes = {column: None if type_ is None else declaration(type_) for column, type_ in wanted.items()}
     declared = ", ".join(f'"{column}": {code}' for column, code in codes.items() if code is not None)
     if declared:
         rounds = " (float64 rounds whole numbers beyond 2**53)" if "float64" in declared else ""
         fixes.append(f"declare one type for all: column_types={{{declared}}}{rounds}")
-    hopeless = ", ".join(repr(column) for column, code in codes.items() if code is None)
-    if hopeless:
-        fixes.append(f"no type holds all values of {hopeless}: write them alike, or read the files as separate sources")
+    apart = ", ".join(repr(column) for column, code in codes.items() if code is None)
+    if apart:
+        fixes.append(f"no type holds all values of {apart}: write them alike, or read the files as separate sources")
     fix = "; ".join(fixes)
     if len(found) == 1:
         return f"{found[0].text}: {fix}"
@@ -156,12 +163,3 @@ def _message(found: Sequence[_Difference]) -> str:
     if len(found) > _SHOWN:
         shown.append(f"  and {len(found) - _SHOWN} more")
     return "\n".join([f"the files of this source differ in {len(found)} places:", *shown, fix])
-
-
-def _of_both(one: pa.DataType, other: pa.DataType) -> pa.DataType | None:
-    return one if one == other else declarable(one, other)
-
-
-def _declared(type_: pa.DataType) -> str | None:
-    names = {pa.float64(): '"float64"', pa.string(): '"string"'}
-    return names.get(type_) or spelled(type_)
