@@ -16,7 +16,7 @@ import smkit.entrypoint
 from smkit.entrypoint import LoadedModel, ScriptError, TrainingScript
 from tests.entrypoint.conftest import ENTRYPOINT, Project
 
-ALLOWED_PACKAGES = {"numpy", "pandas", "sklearn", "joblib"}
+ALLOWED_PACKAGES = {"numpy", "pandas", "sklearn", "joblib", "pyarrow"}
 MODULES = sorted(ENTRYPOINT.rglob("*.py"))
 EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
 SCRIPT = """
