@@ -445,6 +445,7 @@ def test_jsonl_keeps_the_order_of_columns_beside_declared_ones(tmp_path: Path) -
         ('{"a":"x"}\n', r"'a' is 'x'.*write all its values as JSON strings"),
         ('{"a":true}\n', r"column 'a' is True"),
         ('{"a":1,"z":3}\n', r"column 'z' is new.*\"z\": \"int64\""),
+        ('{"a":1,"z":null}\n', r"column 'z' is new.*\"z\": \"string\""),
         ('{"a":1,"t":5}', r"'t' is 5.*write all its values as JSON strings"),
         ('{"a":', "is not JSON"),
         ("[1]\n", "is not a JSON object"),

@@ -254,9 +254,11 @@ def _fix(name: str, value: object, type_: pa.DataType | None = None) -> str:
     except (pa.ArrowInvalid, pa.ArrowTypeError, OverflowError):
         # A list of numbers and texts has no type, nor has an integer beyond all.
         found = None
-    both = None
-    if found is not None:
-        both = found if type_ is None else declarable(type_, found, as_text=False)
+    both = found
+    if found is not None and type_ is not None:
+        both = declarable(type_, found, as_text=False)
+    elif found == pa.null():
+        both = pa.string()  # a guess: of what the column holds later nothing is known
     code = None if both is None else declaration(both)
     if code is not None:
         return f'declare its type: column_types={{"{name}": {code}}}'
