@@ -9,15 +9,13 @@ import pyarrow as pa
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-#: Of what the first rows of a file show: type -> the name that declares it, and its code where `pa` is pyarrow.
-_LEAVES = {
-    pa.null(): ("null", "pa.null()"),
-    pa.bool_(): ("bool", "pa.bool_()"),
-    pa.int64(): ("int64", "pa.int64()"),
-    pa.float64(): ("float64", "pa.float64()"),
-    pa.string(): ("string", "pa.string()"),
-    pa.date32(): ("date32", "pa.date32()"),
-    pa.timestamp("us"): ("timestamp[us]", 'pa.timestamp("us")'),
+#: What pyarrow writes of a type -> what it calls it, where these differ.
+_NAMES = {
+    "halffloat": "float16",
+    "float": "float32",
+    "double": "float64",
+    "date32[day]": "date32",
+    "date64[ms]": "date64",
 }
 
 
@@ -41,6 +39,8 @@ def union(
         return None if value is None else pa.list_(value)
     if pa.types.is_struct(one) and pa.types.is_struct(other):
         fields, others = fields_of(one), fields_of(other)
+        if len(fields) != one.num_fields or len(others) != other.num_fields:
+            return None  # two fields of one name
         joined = {
             name: union(fields[name], others[name], leaf)
             if name in fields and name in others
@@ -52,10 +52,8 @@ def union(
 
 
 def declaration(type_: pa.DataType) -> str | None:
-    """Return what `column_types` takes for a type, as Python's code; None for one that no file's first rows show."""
-    if pa.types.is_nested(type_):
-        return _code(type_)
-    return f'"{_LEAVES[type_][0]}"' if type_ in _LEAVES else None
+    """Return what `column_types` takes for a type, as Python's code where `pa` is pyarrow; None for a rare one."""
+    return _code(type_) if pa.types.is_nested(type_) else f'"{_NAMES.get(str(type_), str(type_))}"'
 
 
 def _code(type_: pa.DataType) -> str | None:
@@ -67,4 +65,11 @@ def _code(type_: pa.DataType) -> str | None:
         if any(code is None for _, code in fields):
             return None
         return f"pa.struct([{', '.join(f'({name!r}, {code})' for name, code in fields)}])"
-    return _LEAVES[type_][1] if type_ in _LEAVES else None
+    if pa.types.is_timestamp(type_):
+        return f"pa.timestamp({type_.unit!r}{f', {type_.tz!r}' if type_.tz else ''})"
+    if pa.types.is_decimal(type_):
+        return f"pa.{type_}"
+    if pa.types.is_boolean(type_):
+        return "pa.bool_()"
+    name = _NAMES.get(str(type_), str(type_))
+    return f"pa.{name}()" if name.isidentifier() else None

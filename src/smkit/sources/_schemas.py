@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import pyarrow as pa
 
 from smkit.errors import SourceFormatError
-from smkit.sources._nested import declaration, fields_of, union
+from smkit.sources._nested import declaration, union
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -110,11 +110,11 @@ def wider(one: pa.DataType, other: pa.DataType) -> pa.DataType | None:
 
 
 def _wider_struct(one: pa.StructType, other: pa.StructType) -> pa.DataType | None:
-    fields, others = fields_of(one), fields_of(other)
-    if list(fields) != list(others):
+    fields, others = ([type_.field(at) for at in range(type_.num_fields)] for type_ in (one, other))
+    if [field.name for field in fields] != [field.name for field in others]:
         return None
-    joined = {name: wider(type_, others[name]) for name, type_ in fields.items()}
-    return None if any(type_ is None for type_ in joined.values()) else pa.struct(list(joined.items()))
+    joined = [(a.name, wider(a.type, b.type)) for a, b in zip(fields, others, strict=True)]
+    return None if any(type_ is None for _, type_ in joined) else pa.struct(joined)
 
 
 def declarable(one: pa.DataType, other: pa.DataType, *, as_text: bool) -> pa.DataType | None:

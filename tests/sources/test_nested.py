@@ -1,4 +1,4 @@
-"""Lists and objects in JSON lines that differ: the place is named, and the advice, followed, reads the file."""
+"""Lists and structs that differ, above all in JSON lines: the place is named, and the advice reads the files."""
 
 from __future__ import annotations
 
@@ -7,10 +7,12 @@ import re
 from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from smkit.errors import SourceFormatError
 from smkit.sources import FileSource
+from smkit.sources._nested import declaration
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -101,3 +103,27 @@ def test_files_that_no_type_joins_are_no_riddle(tmp_path: Path) -> None:
     message = str(caught.value)
     assert "no type holds all values of 'a', 't': write them alike, or read the files as separate sources" in message
     assert advised(message) == {"n": "float64"}
+
+
+LEAVES = [
+    pa.null(), pa.bool_(), pa.int8(), pa.int32(), pa.uint64(), pa.float16(), pa.float32(), pa.float64(), pa.string(),
+    pa.large_string(), pa.binary(), pa.date32(), pa.date64(), pa.timestamp("us"), pa.timestamp("ns", "Asia/Shanghai"),
+    pa.decimal128(10, 2), pa.decimal256(50, 3),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("leaf", LEAVES, ids=str)
+def test_a_declaration_is_the_type(leaf: pa.DataType) -> None:
+    nested = pa.list_(pa.struct([("x", leaf), ("it's", pa.list_(leaf))]))
+    assert eval(str(declaration(nested)), {"pa": pa}) == nested
+
+
+def test_structs_of_parquet_files_read_as_advised(tmp_path: Path) -> None:
+    small, more = pa.array([{"x": 1}], pa.struct([("x", pa.int32())])), [("x", pa.int32()), ("y", pa.int16())]
+    pq.write_table(pa.table({"a": small}), tmp_path / "a.parquet")
+    pq.write_table(pa.table({"a": pa.array([{"x": 2, "y": 3}], pa.struct(more))}), tmp_path / "b.parquet")
+    with pytest.raises(SourceFormatError) as caught:
+        FileSource(tmp_path).read()
+    types = advised(str(caught.value))
+    assert types == {"a": pa.struct(more)}
+    assert rows_of(tmp_path, column_types=types) == [{"a": {"x": 1, "y": None}}, {"a": {"x": 2, "y": 3}}]
