@@ -10,8 +10,9 @@ import io
 import json
 import os
 import re
+import time
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import boto3
 import numpy as np
@@ -37,6 +38,9 @@ from smkit.errors import (
     WideDecimalWarning,
 )
 from tests.datasets.conftest import BatchSource, TableSource, files_below, wall
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 D = decimal.Decimal
 UTC = dt.timezone.utc
@@ -691,3 +695,42 @@ def test_files_that_change_between_lineage_and_rows_are_refused(
     dataset = builder.build()
     assert dataset.read()["x"].tolist() == [2, 3]
     assert len(dataset.manifest.body["source"]["files" if kind == "file" else "objects"]) == 2
+
+
+@pytest.mark.parametrize("keeps_time", [False, True])
+def test_files_are_read_for_lineage_once_and_a_change_is_found_all_the_same(
+    keeps_time: bool, settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "raw.csv"
+    path.write_text("x\n1\n")
+    written = path.stat().st_mtime_ns
+    described: list[dict[str, Any]] = []
+    then: list[Callable[[], None]] = []
+    describe = FileSource.describe
+
+    def describe_then(self: FileSource) -> dict[str, Any]:
+        described.append(describe(self))
+        while then:
+            then.pop()()
+        return described[-1]
+
+    def rewrite() -> None:
+        path.write_text("x\n2\n")
+        if keeps_time:
+            os.utime(path, ns=(written, written))
+
+    monkeypatch.setattr(FileSource, "describe", describe_then)
+    builder = DatasetBuilder("houses", FileSource(path), settings)
+    builder.build()
+    assert len(described) == 2  # so fresh a file could be written again without another time
+    monkeypatch.setattr("smkit.sources.file._SAME_TIME_NS", 50_000_000)
+    time.sleep(0.1)
+    builder.build()
+    assert len(described) == 3
+    then.append(path.touch)
+    builder.build()  # another time, the same bytes
+    assert len(described) == 5
+    time.sleep(0.1)
+    then.append(rewrite)
+    with pytest.raises(SourceError, match=r"raw\.csv has other content"):
+        builder.build()

@@ -246,7 +246,7 @@ def test_what_is_sent_holds_no_password(
     pg: Postgres, table: str, roots: tuple[Settings, Settings], client: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     source = source_of(pg, f"SELECT * FROM {table} WHERE price > :low", params={"low": 1234})
-    recipe = Recipe("houses", source, source.describe(), (), None, None, "parquet", 10, False)  # type: ignore[arg-type]
+    recipe = Recipe("houses", source, None, source.describe(), (), None, None, "parquet", 10, False)  # type: ignore[arg-type]
     with divide_source(recipe, roots[1]) as division:
         assert len(division.units) > 3
         for pickler in (pickle, cloudpickle):

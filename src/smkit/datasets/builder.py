@@ -12,7 +12,7 @@ from smkit.config import Settings
 from smkit.datasets.appending import Append
 from smkit.datasets.dataset import Dataset, DatasetSplit
 from smkit.datasets.local import build_here
-from smkit.datasets.recipe import Built, Recipe, RowSource
+from smkit.datasets.recipe import Built, Recipe, RowSource, stamps_of
 from smkit.datasets.schema import Schema
 from smkit.datasets.splits import SPLITS, SplitRule, make_rule
 from smkit.datasets.steps import Check, Clean, columns_of
@@ -217,13 +217,15 @@ class DatasetBuilder:
             raise ConfigError(f"batch_size={batch_size!r}: expected a positive number of rows")
         settings = self.settings or Settings()
         log = open_log(settings)
+        # First: whatever is written later, `check_unchanged` finds.
+        stamps = stamps_of(self.source)
         source = self._describe_source()
         adding = self._append.start(log, self.name) if self._append else None
         rule = self._rule
         if adding is not None:
             adding.check_format(format)
             rule = adding.rule(self._rule)
-        recipe = Recipe(self.name, self.source, source, self._steps, rule, adding, format, batch_size, progress)
+        recipe = Recipe(self.name, self.source, stamps, source, self._steps, rule, adding, format, batch_size, progress)
         with contextlib.ExitStack() as stack:
             if client is None:
                 built = stack.enter_context(build_here(recipe, log.store))

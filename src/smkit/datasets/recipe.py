@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, cast
 
 import pyarrow as pa
 
@@ -14,7 +14,7 @@ from smkit.errors import EmptyResultError, SourceError
 from smkit.progress_bar import tqdm
 
 if TYPE_CHECKING:
-    from collections.abc import Generator, Iterator, Mapping, Sequence
+    from collections.abc import Generator, Hashable, Iterator, Mapping, Sequence
     from pathlib import Path
 
     from smkit.datasets.appending import Appending
@@ -46,6 +46,7 @@ class Recipe:
     Attributes:
         name: The dataset's name.
         source: Where the rows come from.
+        stamps: What told, before it described itself, that a file of it is another; None where it has no files.
         described: How the source describes itself.
         steps: What happens to the rows.
         rule: Which row goes where.
@@ -57,6 +58,7 @@ class Recipe:
 
     name: str
     source: RowSource
+    stamps: Mapping[str, Hashable | None] | None
     described: Mapping[str, Any]
     steps: tuple[Step, ...]
     rule: SplitRule
@@ -101,7 +103,7 @@ class Recipe:
             SourceError: Some are others now; they are named.
         """
         # What else describes itself need not say the same twice.
-        if not callable(getattr(self.source, "identities", None)):
+        if self.stamps is None or (None not in self.stamps.values() and self.stamps == stamps_of(self.source)):
             return
         before, after = _files_in(self.described), _files_in(self.source.describe())
         changes = [f"{name} is gone" for name in before if name not in after]
@@ -151,6 +153,16 @@ class Built:
     rows: Mapping[str, int]
     files: Sequence[PendingFile]
     folder: Path
+
+
+def stamps_of(source: RowSource) -> Mapping[str, Hashable | None] | None:
+    """Return for each file of a source, by name, what is another once its content is; None where it has no files.
+
+    Raises:
+        SourceError: The files cannot be found.
+    """
+    stamps = getattr(source, "stamps", None)
+    return cast("Mapping[str, Hashable | None]", stamps()) if callable(stamps) else None
 
 
 def _files_in(described: Mapping[str, Any]) -> dict[str, Any]:

@@ -11,7 +11,7 @@ import pyarrow.compute as pc
 from smkit.errors import SourceError, SourceFormatError, SourceNotFound
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Generator, Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Collection, Generator, Hashable, Iterable, Iterator, Mapping, Sequence
     from contextlib import AbstractContextManager
     from io import RawIOBase
 
@@ -55,6 +55,10 @@ class DataFile(Protocol):
     @property
     def size(self) -> int:
         """Bytes."""
+
+    @property
+    def stamp(self) -> Hashable | None:
+        """What is another once the content is another, without reading it; None where only reading it can tell."""
 
     def open_stream(self) -> AbstractContextManager[BinaryIO]:
         """Open the raw bytes, to be read once, front to back."""

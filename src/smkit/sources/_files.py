@@ -21,7 +21,7 @@ from smkit.sources._multifile import open_files
 from smkit.sources.base import BATCH_SIZE, Stream, StreamedSource
 
 if TYPE_CHECKING:
-    from collections.abc import Generator, Iterator, Mapping
+    from collections.abc import Generator, Hashable, Iterator, Mapping
     from contextlib import AbstractContextManager
 
     from typing_extensions import Self
@@ -96,6 +96,17 @@ class FilesSource(StreamedSource):
             SourceError: The files cannot be read.
         """
         return [_identity(entry) for entry in self.describe()[self._LISTED_AS]]
+
+    def stamps(self) -> dict[str, Hashable | None]:
+        """Return for each file, by name, what is another once its content is; reads none of them.
+
+        None stands where only reading the file can tell.
+
+        Raises:
+            SourceError: The files cannot be found.
+        """
+        with self._open_files() as opened:
+            return {file.name: file.stamp for file in opened.files}
 
     def schema(self) -> pa.Schema:
         """Return the columns and their types: of text, from the first rows of each file.

@@ -105,6 +105,11 @@ class S3File:
         """Bytes."""
         return self.object.size
 
+    @property
+    def stamp(self) -> str:
+        """The ETag."""
+        return self.object.etag
+
     @contextmanager
     def open_stream(self) -> Iterator[BinaryIO]:
         """Open for one read from front to back."""

@@ -6,6 +6,7 @@ import copy
 import glob
 import hashlib
 import io
+import time
 from contextlib import contextmanager
 from os import PathLike, fstat
 from pathlib import Path
@@ -25,6 +26,9 @@ if TYPE_CHECKING:
 
     from smkit.sources._datafile import ByteRange, DataFile
     from smkit.sources._filters import Filters
+
+#: Changes that are nearer to one another may bear the same time: FAT has two seconds, others a tick of the kernel.
+_SAME_TIME_NS = 2_000_000_000
 
 
 class FileSource(FilesSource):
@@ -154,13 +158,16 @@ class LocalFile:
         self.path = path
         self.name = path.as_posix()
         try:
-            self._seen = _content_of(path.stat())
+            status = path.stat()
         except FileNotFoundError as error:
             raise SourceNotFound(f"{self.name}: the file is gone") from error
         except OSError as error:
             raise SourceError(f"{self.name}: cannot be read: {error}") from error
+        self._seen = _content_of(status)
         self.size = self._seen[0]
         self.bytes_read = 0
+        # The time of the inode cannot be set, as `cp -p` sets that of the content.
+        self.stamp = None if _is_fresh(status) else (*self._seen, status.st_ctime_ns, status.st_ino)
 
     @contextmanager
     def open_stream(self) -> Iterator[BinaryIO]:
@@ -223,6 +230,11 @@ class _Counted(io.RawIOBase):
         count = self._raw.readinto(buffer) or 0
         self._file.bytes_read += count
         return count
+
+
+def _is_fresh(status: os.stat_result) -> bool:
+    """Tell whether a file changed so lately that its next change could bear the same time; or in the future."""
+    return time.time_ns() - status.st_ctime_ns < _SAME_TIME_NS
 
 
 def _content_of(status: os.stat_result) -> tuple[int, int]:
