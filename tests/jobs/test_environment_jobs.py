@@ -18,7 +18,10 @@ from smkit.config import Settings
 from smkit.errors import ConfigError, DuplicateJobError, ParityEnvironmentError, TrainingFailed
 from smkit.jobs import JobRunner, local, local_request
 from smkit.jobs.containers import ContainerImage, image
+from smkit.jobs.environments import ensure_built
+from smkit.jobs.environments.bytecode import is_compiled
 from smkit.jobs.environments.locking import out_of_use
+from smkit.jobs.launching import why_no_private_mount
 from smkit.jobs.layers import Layer, this_interpreter
 from smkit.jobs.local import LocalBackend
 from tests.jobs.backends import script_lines
@@ -77,6 +80,36 @@ def test_a_job_runs_in_the_images_python(
     assert lineage["environment"]["packages"]["scikit-learn"] == wanted.packages["scikit-learn"]
     assert json.loads(json.dumps(lineage)) == lineage
     assert environment.is_built
+
+
+CHANGE = """
+import stat, numpy
+status = os.stat(numpy.__file__)
+for change in (
+    lambda: os.chmod(numpy.__file__, stat.S_IMODE(status.st_mode) | 0o200),
+    lambda: open(numpy.__file__, "a"),
+    lambda: os.unlink(numpy.__file__),
+):
+    try:
+        change()
+        print("changed")
+    except OSError as error:
+        print(error.strerror)
+"""
+
+
+@pytest.mark.parametrize("name", ["1.2-1", "0.23-1"])
+def test_a_job_cannot_change_what_others_share(
+    tmp_path: Path, script: Script, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    environment = built(name, monkeypatch)
+    if reason := why_no_private_mount(tmp_path, "/opt/ml"):
+        pytest.skip(f"no mounts of one's own here: {reason}")
+    job = runner_in(name, tmp_path).run(script(SAVE_MODEL + CHANGE))
+    assert list(job.logs()) == ["Read-only file system"] * 3
+    assert environment.changes == ()
+    ensure_built(environment, compiled=True)
+    assert is_compiled(environment.folder)
 
 
 def test_nobody_removes_an_environment_under_a_running_job(

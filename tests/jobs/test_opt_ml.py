@@ -321,11 +321,11 @@ print(json.dumps(found))
 
 
 def mounted(
-    folder: Path, target: Path | str, *command: str, user: str = "this user"
+    folder: Path, target: Path | str, *command: str, user: str = "this user", read_only: Path | str = ""
 ) -> subprocess.CompletedProcess[str]:
     """Run a command with a folder mounted; what is reported comes first in `stderr`."""
     read_end, write_end = os.pipe()
-    script = [sys.executable, "-I", "-S", opt_ml.__file__, str(folder), str(target), str(write_end)]
+    script = [sys.executable, "-I", "-S", opt_ml.__file__, str(folder), str(target), str(read_only), str(write_end)]
     with os.fdopen(read_end, encoding="utf-8") as report:
         try:
             result = subprocess.run(
@@ -418,13 +418,54 @@ def test_what_is_mounted_inside_opt_is_seen_too(tmp_path: Path, opt: Path, user:
     folder = tmp_path / "base"
     folder.mkdir()
     (folder / "marker").touch()
-    inner = [sys.executable, "-I", "-S", opt_ml.__file__, str(folder), str(opt / "ml"), "2"]
+    inner = [sys.executable, "-I", "-S", opt_ml.__file__, str(folder), str(opt / "ml"), "", "2"]
     show = [sys.executable, "-I", "-S", "-c", LOOK, str(opt / "ml"), str(opt)]
     result = mounted(tmp_path / "disk", opt / "conda/bin", *inner, *show, user=user)
     assert result.returncode == 0, result.stderr
     assert json.loads(result.stdout)["other"] == OTHERS
     listed = mounted(tmp_path / "disk", opt / "conda/bin", *inner, "ls", str(opt / "link"), user=user)
     assert listed.stdout == "on the disk\n"
+
+
+WRITE = """
+import os, sys
+folder = sys.argv[1]
+for attempt in (
+    lambda: open(os.path.join(folder, "bin/conda"), "a"),
+    lambda: os.chmod(os.path.join(folder, "bin/conda"), 0o666),
+    lambda: os.unlink(os.path.join(folder, "bin/conda")),
+    lambda: os.rename(os.path.join(folder, "bin"), os.path.join(folder, "gone")),
+    lambda: os.mkdir(os.path.join(folder, "more")),
+):
+    try:
+        attempt()
+    except OSError as error:
+        print(error.strerror)
+print(open(os.path.join(folder, "bin/conda")).read())
+open(os.path.join(os.path.dirname(folder), "elsewhere"), "w").close()
+"""
+
+
+@pytest.mark.parametrize("user", USERS)
+@pytest.mark.parametrize("shape", ["missing", "folder"])
+def test_nobody_writes_into_the_read_only_folder(tmp_path: Path, opt: Path, shape: str, user: str) -> None:
+    folder, protected = tmp_path / "base", opt / "conda"
+    folder.mkdir()
+    if shape == "folder":
+        (opt / "ml").mkdir()
+    before, mounts = everything(tmp_path / "machine"), outside()
+    command = [sys.executable, "-I", "-S", "-c", WRITE]
+    # By a link: what is protected is the folder, not a name of it.
+    (tmp_path / "link").symlink_to(protected)
+    result = mounted(folder, opt / "ml", *command, str(protected), user=user, read_only=tmp_path / "link")
+    assert (result.returncode, result.stderr) == (0, "")
+    assert result.stdout.splitlines() == ["Read-only file system"] * 5 + ["x"]
+    if shape == "folder":
+        (opt / "elsewhere").unlink()
+    assert everything(tmp_path / "machine") == before
+    assert outside() == mounts
+    unprotected = mounted(folder, opt / "ml", *command, str(protected), user=user)
+    assert "Read-only file system" not in unprotected.stdout
 
 
 def test_the_command_is_the_same_process_with_the_usual_signals(tmp_path: Path) -> None:

@@ -161,7 +161,7 @@ def _built(environment: Environment, index_url: SecretStr | None) -> dict[str, A
     from smkit.jobs.environments import ensure_built
 
     try:
-        ensure_built(environment, index_url=index_url)
+        ensure_built(environment, index_url=index_url, compiled=True)
     except ParityEnvironmentError as error:
         # The others do not depend on it.
         write_message(f"smkit: error: {error}")

@@ -62,7 +62,7 @@ def why_no_private_mount(folder: Path, target: str) -> str:
     with os.fdopen(read_end, "rb") as report, tempfile.TemporaryDirectory(prefix="smkit-") as empty:
         try:
             done = subprocess.run(
-                [sys.executable, "-I", "-S", str(_OPT_ML), empty, target, str(write_end)],
+                [sys.executable, "-I", "-S", str(_OPT_ML), empty, target, empty, str(write_end)],
                 cwd=empty,
                 stdin=subprocess.DEVNULL,
                 capture_output=True,

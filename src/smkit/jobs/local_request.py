@@ -113,6 +113,7 @@ def prepare_request(spec: JobSpec, folder: Path, environment: EnvironmentName | 
         **_process(spec, code, hyperparameters, str(folder / "ml"), layer, is_package=is_package),
         "install": install or None,
         "mounted_at": _mount_point(code, folder),
+        "read_only": None if located is None else str(located.folder),
         "notice_bytes": len(notice.encode()),
     }
     described = _describe(located)

@@ -1,10 +1,10 @@
 """Shows a command the job's folder at `/opt/ml`, as in the container. Run as a script; standard library only; Linux.
 
-    python -I -S opt_ml.py FOLDER TARGET REPORT_FD [COMMAND...]
+    python -I -S opt_ml.py FOLDER TARGET READ_ONLY REPORT_FD [COMMAND...]
 
-Enters a mount namespace of its own, mounts FOLDER on TARGET there, and becomes COMMAND: same process, same user, same
-working folder. Without COMMAND it ends with 0, which tells that all of this is possible. What goes wrong before COMMAND
-runs is written to REPORT_FD, and the exit code is 126.
+Enters a mount namespace of its own, mounts FOLDER on TARGET there, lets nobody write into the folder READ_ONLY ("" for
+none), and becomes COMMAND: same process, same user, same working folder. Without COMMAND it ends with 0, which tells
+that all of this is possible. What goes wrong before COMMAND runs is written to REPORT_FD, and the exit code is 126.
 
 Nothing of it is seen outside, and nothing stays: the namespace ends with the last process in it. Root needs no more;
 for everybody else the mount namespace lies in a user namespace that maps the user to itself, so that the command has no
@@ -26,7 +26,16 @@ from pathlib import Path
 from typing import Any
 
 _CLONE_NEWNS, _CLONE_NEWUSER = 0x00020000, 0x10000000
-_MS_BIND, _MS_REC, _MS_SLAVE = 1 << 12, 1 << 14, 1 << 19
+_MS_RDONLY, _MS_REMOUNT, _MS_BIND, _MS_REC, _MS_SLAVE = 1, 1 << 5, 1 << 12, 1 << 14, 1 << 19
+#: statvfs(3) -> mount(2): what a mount has, and who mounts it again has to name so that it stays.
+_KEPT_FLAGS = {
+    os.ST_NOSUID: 1 << 1,
+    os.ST_NODEV: 1 << 2,
+    os.ST_NOEXEC: 1 << 3,
+    os.ST_NOATIME: 1 << 10,
+    os.ST_NODIRATIME: 1 << 11,
+    os.ST_RELATIME: 1 << 21,
+}
 _MNT_DETACH = 2
 _PR_SET_PDEATHSIG = 1
 _FAILED = 126
@@ -66,8 +75,8 @@ class _Linux:
         self._libc.prctl(_PR_SET_PDEATHSIG, int(signal.SIGKILL))
 
 
-def enter(folder: str, target: str) -> None:
-    """Enter a namespace in which `folder` is mounted on `target`.
+def enter(folder: str, target: str, read_only: str) -> None:
+    """Enter a namespace in which `folder` is mounted on `target` and `read_only`, a folder or "", is so.
 
     Raises:
         OSError: The kernel does not allow it, or `folder` lies inside `target`.
@@ -78,6 +87,8 @@ def enter(folder: str, target: str) -> None:
     if Path(os.path.realpath(folder)).is_relative_to(target):
         raise OSError(errno.ELOOP, f"the job's folder {folder} lies in {target} itself: use a store elsewhere (root)")
     _unshare(linux)
+    if read_only:
+        _protect(linux, os.path.realpath(read_only))
     # A name for the folder that stays right whatever covers its path.
     source = os.open(folder, os.O_PATH | os.O_DIRECTORY)
     old_root = _make_mount_point(linux, target, folder)
@@ -109,6 +120,13 @@ def _unshare(linux: _Linux) -> None:
 def _leave_no_trace(linux: _Linux) -> None:
     # A slave: what is mounted here stays here; what is mounted and unmounted outside happens here too.
     linux.mount("none", "/", "", _MS_REC | _MS_SLAVE)
+
+
+def _protect(linux: _Linux, folder: str) -> None:
+    linux.mount(folder, folder, "", _MS_BIND | _MS_REC)
+    has = os.statvfs(folder).f_flag
+    kept = sum(flag for known, flag in _KEPT_FLAGS.items() if has & known)
+    linux.mount("none", folder, "", _MS_REMOUNT | _MS_BIND | _MS_RDONLY | kept)
 
 
 def _make_mount_point(linux: _Linux, target: str, spare: str) -> str:
@@ -163,11 +181,11 @@ def _mount_all(linux: _Linux, real: str, folder: str, hidden: str) -> None:
 
 def main() -> None:
     """Run the command that the command line names."""
-    folder, target, report, *command = sys.argv[1:]
+    folder, target, read_only, report, *command = sys.argv[1:]
     os.set_inheritable(int(report), False)
     parent = os.getppid()
     try:
-        enter(folder, target)
+        enter(folder, target, read_only)
         if not command:
             return
         # The kernel may forget it when the rights of the process change.

@@ -10,8 +10,8 @@ The submitter starts it in a new session, so that the job outlives the notebook 
   stands for /opt/ml), `install` (pip's arguments, or null), `timeout` (seconds, or null), `metric_definitions`. And, if
   they are there: `layer` (the `site-packages` of `python`, which is the job's own virtual environment, so that pip may
   change it; else pip installs into a folder beside), `search_path` (folders that come first in PATH), `mounted_at`
-  (where the job's processes find `base` too), `notice_bytes` (the log starts with so many that the script did not
-  write).
+  (where the job's processes find `base` too), `read_only` (with `mounted_at`: a folder that they cannot write into),
+  `notice_bytes` (the log starts with so many that the script did not write).
 * `LOCK_FD` is an open `JOB_FOLDER/lock`, already locked with flock. The lock lives as long as this process: a record
   that is not final beside a free lock means that this process was killed. The file holds this process's id.
 * One byte on stdin says that the submitter is done. Its end without that byte means that the submitter gave up or died:
@@ -508,7 +508,8 @@ class Job:
         if self.mounted_at is None:
             return ()
         script = Path(__file__).with_name("opt_ml.py")
-        return (sys.executable, "-I", "-S", str(script), str(self.base), self.mounted_at)
+        read_only = self.request.get("read_only") or ""
+        return (sys.executable, "-I", "-S", str(script), str(self.base), self.mounted_at, read_only)
 
     def _finish(self) -> dict[str, Any]:
         model, output = self.base / "model", self.base / "output" / "data"

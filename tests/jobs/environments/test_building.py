@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 import http.server
 import json
 import os
@@ -17,6 +18,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import psutil
 import pytest
 from pydantic import SecretStr
 
@@ -31,7 +33,9 @@ from smkit.jobs.environments import (
     remove,
     remove_all,
 )
+from smkit.jobs.environments.bytecode import is_compiled
 from smkit.jobs.environments.contents import Contents
+from smkit.jobs.environments.installers import choose_installer
 from smkit.jobs.environments.uv import find_uv
 from tests.jobs.environments.wheels import make_wheel
 
@@ -42,6 +46,7 @@ BUILD = """
 import json, sys
 from pathlib import Path
 from smkit.jobs.environments import Environment, EnvironmentName, ensure_built
+from smkit.jobs.environments.bytecode import is_compiled
 from smkit.jobs.environments.contents import Contents
 python, pins, wanted, root = json.loads(sys.argv[1])
 environment = Environment(EnvironmentName("1.2-1"), Contents(tuple(python), pins, tuple(wanted)), Path(root))
@@ -113,7 +118,7 @@ def without_uv(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_what_is_built_is_what_was_asked_for(tiny: Environment, uv: Path) -> None:
     before = time.time()
-    assert ensure_built(tiny, progress=False) is tiny
+    assert ensure_built(tiny, progress=False, compiled=True) is tiny
     facts = tiny.built
     assert facts is not None
     assert dict(facts.packages) == {"tiny": "1.0", "tiny-dependency": "0.1"}
@@ -461,13 +466,26 @@ def cached_by_uv() -> dict[Path, bytes]:
     return {path: path.read_bytes() for path in cache.rglob("tiny/__init__.py")}
 
 
+@pytest.fixture
+def no_mounts(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A machine that gives no process mounts of its own, so that jobs could write into an environment."""
+    monkeypatch.setattr("smkit.jobs.environments.building.why_no_private_mount", lambda *_: "not here")
+
+
+def links_of(environment: Environment) -> int:
+    (module,) = environment.folder.glob("lib/*/site-packages/tiny/__init__.py")
+    return module.stat().st_nlink
+
+
+@pytest.mark.usefixtures("no_mounts")
 @pytest.mark.parametrize("mode", [None, "hardlink", "symlink", "clone"])
-def test_what_a_job_changes_in_place_neither_the_next_job_nor_uvs_cache_sees(
+def test_where_jobs_could_write_uvs_cache_is_not_shared(
     tiny: Environment, uv: Path, mode: str | None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     if mode is not None:
         monkeypatch.setenv("UV_LINK_MODE", mode)
     ensure_built(tiny, progress=False)
+    assert links_of(tiny) == 1
     cached = cached_by_uv()
     assert cached
     with hold(tiny):
@@ -477,6 +495,130 @@ def test_what_a_job_changes_in_place_neither_the_next_job_nor_uvs_cache_sees(
     ensure_built(tiny, progress=False)
     assert tiny.changes == ()
     assert run_in(tiny, "import tiny; print(hasattr(tiny, 'PATCHED'))") == "False"
+
+
+@pytest.fixture
+def linked(tiny: Environment, uv: Path, monkeypatch: pytest.MonkeyPatch) -> Environment:
+    """An environment that is built, of files that are also those in uv's cache."""
+    monkeypatch.setattr("smkit.jobs.environments.building.why_no_private_mount", lambda *_: "")
+    ensure_built(tiny, progress=False)
+    if links_of(tiny) == 1:
+        pytest.skip("this file system clones: uv links nothing")
+    return tiny
+
+
+def test_what_is_changed_outside_a_job_is_not_taken_from_uvs_cache_again(
+    linked: Environment, capsys: pytest.CaptureFixture[str]
+) -> None:
+    cached = cached_by_uv()
+    run_in(linked, PATCH)
+    assert cached_by_uv() != cached
+    assert linked.changes == ("files in it were changed",)
+    ensure_built(linked)
+    assert "`uv cache clean` undoes that" in capsys.readouterr().err
+    assert linked.changes == ()
+    assert run_in(linked, "import tiny; print(hasattr(tiny, 'PATCHED'))") == "False"
+
+
+@pytest.mark.parametrize("damage", ["half built", "a time", "installed"])
+def test_whatever_else_happens_uvs_cache_is_used(
+    linked: Environment, damage: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    site = next(linked.folder.glob("lib/*/site-packages"))
+    if damage == "half built":
+        (linked.folder / "smkit-environment.json").unlink()
+    elif damage == "a time":
+        os.utime(site / "tiny" / "__init__.py", ns=(1, 1))
+    else:
+        shutil.copytree(site / "tiny-1.0.dist-info", site / "extra-7.0.dist-info")
+    told: list[dict[str, bool]] = []
+    monkeypatch.setattr(
+        "smkit.jobs.environments.building.choose_installer",
+        lambda url, **options: told.append(options) or choose_installer(url, **options),
+    )
+    ensure_built(linked, progress=False)
+    assert told == [{"linked": True, "cached": True}]
+    assert linked.is_built
+
+
+@pytest.fixture
+def slow(only_wheels_of: Path, tmp_path: Path) -> Environment:
+    """An environment that takes about a second to compile."""
+    lines = "".join(f"def f{number}(a, b=[1, 2, 3]): return [a + c for c in b]\n" for number in range(10_000))
+    make_wheel(only_wheels_of, "slow", "1.0", code=lines)
+    contents = Contents(sys.version_info[:2], {"slow": "1.0"}, ("slow",))
+    return Environment(EnvironmentName("1.2-1"), contents, tmp_path / "environments")
+
+
+def compilers_of(environment: Environment) -> list[psutil.Process]:
+    found = []
+    for process in psutil.process_iter():
+        with contextlib.suppress(psutil.Error):
+            command = process.cmdline()
+            if str(environment.folder) in command and any(part.endswith("compile_folder.py") for part in command):
+                found.append(process)
+    return found
+
+
+def bytecode_of(environment: Environment) -> list[Path]:
+    return list(environment.folder.glob("lib/*/site-packages/slow/__pycache__/*.pyc"))
+
+
+def test_jobs_need_not_wait_until_it_is_compiled(slow: Environment, uv: Path) -> None:
+    ensure_built(slow, progress=False)
+    assert slow.is_built
+    assert compilers_of(slow)
+    assert not is_compiled(slow.folder)
+    # Who wants it finds it, and starts no second one.
+    before = {process.pid for process in compilers_of(slow)}
+    ensure_built(slow, progress=False)
+    assert {process.pid for process in compilers_of(slow)} <= before
+    ensure_built(slow, progress=False, compiled=True)
+    assert is_compiled(slow.folder)
+    assert bytecode_of(slow)
+    assert not compilers_of(slow)
+
+
+def test_a_compiler_that_was_killed_is_followed_by_another(slow: Environment, uv: Path) -> None:
+    ensure_built(slow, progress=False)
+    (process,) = compilers_of(slow)
+    process.kill()
+    process.wait()
+    assert not is_compiled(slow.folder)
+    # Not before its lock is free.
+    wait_for(lambda: ensure_built(slow, progress=False) is slow and bool(compilers_of(slow)))
+    wait_for(lambda: is_compiled(slow.folder))
+    assert bytecode_of(slow)
+    assert slow.changes == ()
+
+
+def test_removing_waits_for_the_compiler(slow: Environment, uv: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    ensure_built(slow, progress=False)
+    assert compilers_of(slow)
+    assert remove("1.2-1", folder=slow.root) > 0
+    assert "waiting for another process that builds, compiles or removes environment '1.2-1'" in capsys.readouterr().err
+    assert not compilers_of(slow)
+    assert content(slow.root) == []
+
+
+def test_where_nothing_can_be_compiled_that_is_told(
+    slow: Environment, uv: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("smkit.jobs.environments.bytecode._SCRIPT", slow.root / "nowhere.py")
+    ensure_built(slow, compiled=True)
+    assert "environment '1.2-1' was not compiled to bytecode: jobs in it start more slowly" in capsys.readouterr().err
+    assert slow.is_built
+
+
+def test_packages_tests_are_not_compiled_wherever_the_environment_lies(
+    only_wheels_of: Path, tmp_path: Path, uv: Path
+) -> None:
+    make_wheel(only_wheels_of, "tested", "1.0", modules=("core", "tests/test_core"))
+    contents = Contents(sys.version_info[:2], {"tested": "1.0"}, ("tested",))
+    environment = Environment(EnvironmentName("1.2-1"), contents, tmp_path / "tests" / "environments")
+    ensure_built(environment, progress=False, compiled=True)
+    compiled = {path.name.partition(".")[0] for path in environment.folder.glob("lib/*/site-packages/tested/**/*.pyc")}
+    assert compiled == {"__init__", "core"}
 
 
 @pytest.mark.parametrize(
@@ -517,8 +659,9 @@ def as_user() -> list[str]:
     return ["setpriv", f"--bounding-set={without}", f"--inh-caps={without}"]
 
 
+@pytest.mark.usefixtures("no_mounts")
 def test_a_user_cannot_change_it_by_accident_and_can_remove_it(tiny: Environment, uv: Path, as_user: list[str]) -> None:
-    ensure_built(tiny, progress=False)
+    ensure_built(tiny, progress=False, compiled=True)
     for code in (PATCH.replace("os.chmod", "#"), "import os, tiny; os.unlink(tiny.__file__)"):
         job = subprocess.run([*as_user, tiny.python, "-c", code], capture_output=True, text=True, check=False)
         assert "PermissionError" in job.stderr
@@ -610,7 +753,7 @@ def test_a_python_that_got_a_bug_fix_release_needs_no_network(
     assert not environment.is_built
     assert "was replaced" in environment.changes[0]
     monkeypatch.setattr(
-        "smkit.jobs.environments.building.choose_installer", lambda _: pytest.fail("it was built again")
+        "smkit.jobs.environments.building.choose_installer", lambda *_, **__: pytest.fail("it was built again")
     )
     ensure_built(environment, progress=False)
     assert environment.is_built
@@ -701,6 +844,6 @@ def test_progress_is_told_on_stderr_once(tiny: Environment, uv: Path, capsys: py
     assert last.startswith("smkit: built environment '1.2-1' in ")
     ensure_built(tiny)
     assert capsys.readouterr() == ("", "")
-    remove("1.2-1", folder=tiny.root)
+    remove("1.2-1", folder=tiny.root, progress=False)
     ensure_built(tiny, progress=False)
     assert capsys.readouterr() == ("", "")

@@ -46,10 +46,7 @@ def write(path: Path, text: str) -> Path:
 
 
 def of_uv(index: PackageIndex) -> dict[str, str]:
-    told = {name: value for name, value in index.variables.items() if name.startswith("UV_")}
-    # Always, whatever is configured.
-    assert told.pop("UV_LINK_MODE") == "copy"
-    return told
+    return {name: value for name, value in index.variables.items() if name.startswith("UV_")}
 
 
 def of_pip(index: PackageIndex) -> dict[str, str]:

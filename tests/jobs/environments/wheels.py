@@ -6,24 +6,37 @@ import zipfile
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from pathlib import Path
 
 
-def make_wheel(folder: Path, name: str, version: str, *, needs: str = "", size: int = 0) -> Path:
-    """Make a wheel of one module.
+def make_wheel(
+    folder: Path,
+    name: str,
+    version: str,
+    *,
+    needs: str = "",
+    size: int = 0,
+    code: str = "",
+    modules: Sequence[str] = (),
+) -> Path:
+    """Make a wheel of one package.
 
     Args:
         folder: Where.
         name: Name of the distribution.
         version: Its version.
         needs: A requirement of it, or "".
-        size: Bytes of a file beside its module.
+        size: Bytes of a file in it.
+        code: More of its `__init__.py`.
+        modules: Further modules in it, empty.
     """
     module = name.replace("-", "_")
     info = f"{module}-{version}.dist-info"
     metadata = f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n"
     files = {
-        f"{module}/__init__.py": f"version = {version!r}\n",
+        f"{module}/__init__.py": f"version = {version!r}\n{code}",
+        **{f"{module}/{one}.py": "" for one in modules},
         f"{module}/data": "0" * size,
         f"{info}/METADATA": metadata + (f"Requires-Dist: {needs}\n" if needs else ""),
         f"{info}/WHEEL": "Wheel-Version: 1.0\nGenerator: tests\nRoot-Is-Purelib: true\nTag: py3-none-any\n",

@@ -2,8 +2,8 @@
 
 `names` says which there can be, `contents` what one holds (from the pin lists of `jobs.containers`) and its digest.
 `environment` is the value: where it lies, what is known of it. `interpreters` finds the Python, `uv` the tool;
-`programs` asks either something. `index` knows where packages come from, `installers` installs. `building` brings
-these together: once, under `locking`, ended by the `record` that makes it count.
+`programs` asks either something. `index` knows where packages come from, `installers` installs; `bytecode` follows.
+`building` brings these together: once, under `locking`, ended by the `record` that makes it count.
 
     environment = ensure_built(locate("1.2-1"))
     with hold(environment) as lock:

@@ -4,6 +4,9 @@ A virtual environment holds its own path, in the first line of every script, so 
 builds or removes holds a lock, which the installer inherits: it is held for as long as anything may write into the
 folder, even where the builder was killed. The record is written last; a folder without it was never finished, and the
 next to hold the lock deletes it. What is in use (`hold`) is neither removed nor built again.
+
+From the record on, jobs may use it. Its bytecode follows in a process that nobody waits for (`bytecode`), which
+inherits the lock too, so that nothing is removed under it.
 """
 
 from __future__ import annotations
@@ -21,14 +24,17 @@ from typing import TYPE_CHECKING
 
 from smkit.display import shown_size
 from smkit.errors import ConfigError, ParityEnvironmentError
+from smkit.jobs.container_paths import BASE
 from smkit.jobs.environments import record as records
+from smkit.jobs.environments.bytecode import is_compiled, start_compiling
 from smkit.jobs.environments.environment import Environment, describe, environments_folder
 from smkit.jobs.environments.installers import choose_installer
 from smkit.jobs.environments.interpreters import find_interpreter
-from smkit.jobs.environments.locking import build_lock, out_of_use, use_lock
+from smkit.jobs.environments.locking import build_lock, out_of_use, try_build_lock, use_lock
 from smkit.jobs.environments.names import EnvironmentName, parse_environment
 from smkit.jobs.environments.programs import answer_of
 from smkit.jobs.environments.showing import Show
+from smkit.jobs.launching import why_no_private_mount
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -50,7 +56,11 @@ _NO_WHEELS = re.compile(
 
 
 def ensure_built(
-    environment: Environment | EnvironmentName | str, *, progress: bool = True, index_url: SecretStr | str | None = None
+    environment: Environment | EnvironmentName | str,
+    *,
+    progress: bool = True,
+    index_url: SecretStr | str | None = None,
+    compiled: bool = False,
 ) -> Environment:
     """Build an environment unless it is built; of many who ask at once one builds, the others wait.
 
@@ -61,6 +71,7 @@ def ensure_built(
         environment: Which, or its name.
         progress: Whether to say on stderr what is done; nothing is said where it is built already.
         index_url: The package index, instead of the one that is configured for uv or pip.
+        compiled: Whether to wait until it is compiled to bytecode too; jobs run before, and start more slowly.
 
     Returns:
         The environment, built.
@@ -74,17 +85,18 @@ def ensure_built(
     url = _plain_url(index_url)
     if not isinstance(environment, Environment):
         environment = describe(environment)
-    if _is_unchanged(environment):
-        return environment
     show = Show(quiet=not progress)
-    with (
-        _explained(environment.folder, "built"),
-        show,
-        _locked(environment.folder, str(environment.name), show) as lock,
-    ):
-        # Somebody else may have built it while this one waited.
-        if not _is_unchanged(environment) and not _adopted(environment):
-            _build(environment, url, lock, show)
+    if not _is_unchanged(environment):
+        with (
+            _explained(environment.folder, "built"),
+            show,
+            _locked(environment.folder, str(environment.name), show) as lock,
+        ):
+            # Somebody else may have built it while this one waited.
+            if not _is_unchanged(environment) and not _adopted(environment):
+                _build(environment, url, lock, show)
+    with _explained(environment.folder, "compiled"), show:
+        _compile(environment, show, wait=compiled)
     return environment
 
 
@@ -188,11 +200,17 @@ def _build(environment: Environment, url: str | None, lock: int, show: Show) -> 
                 f"environment {name!r} was changed ({changed}) while a job runs in it. Wait for it, or stop it; then "
                 "it is built anew. What a job needs beside the image's packages belongs into its requirements.txt"
             )
+        if tainted := records.shared_changes(folder):
+            show.line(
+                f"files of environment {name!r} were written to, and with them what uv keeps in its cache for all your "
+                "projects: `uv cache clean` undoes that"
+            )
         _delete(folder)
         base = environment.base
         if base is None or not base.is_file():
             base = find_interpreter(environment.contents.python).path
-        installer = choose_installer(url)
+        linked = not why_no_private_mount(environment.root, BASE)
+        installer = choose_installer(url, linked=linked, cached=not tainted)
         show.line(
             f"building environment {name!r} with {installer.name} on {base}; once, from some seconds to a few minutes"
         )
@@ -213,6 +231,22 @@ def _build(environment: Environment, url: str | None, lock: int, show: Show) -> 
         f"built environment {name!r} in {time.monotonic() - started:.0f} s: Python {facts.python_version}, "
         f"{len(facts.packages)} packages, {shown_size(facts.size)}"
     )
+
+
+def _compile(environment: Environment, show: Show, *, wait: bool) -> None:
+    """Have an environment compiled unless it is, or is being compiled; with `wait`, return once that has ended."""
+    folder, name = environment.folder, str(environment.name)
+    if is_compiled(folder):
+        return
+    with _locked(folder, name, show) if wait else try_build_lock(folder) as lock:
+        if lock is not None and not is_compiled(folder):
+            start_compiling(environment.python, folder, lock=lock)
+    if wait:
+        # Who compiles has it until it ends.
+        with build_lock(folder, lambda: show.detail("compiling to bytecode")):
+            pass
+        if not is_compiled(folder):
+            show.line(f"environment {name!r} was not compiled to bytecode: jobs in it start more slowly")
 
 
 def _facts_of(environment: Environment, base: Path, installer: str) -> records.EnvironmentFacts:
@@ -308,7 +342,7 @@ def _hint(environment: Environment, said: str) -> str:
 @contextlib.contextmanager
 def _locked(folder: Path, name: str, show: Show) -> Iterator[int]:
     def on_wait() -> None:
-        show.line(f"waiting for another process that builds or removes environment {name!r}")
+        show.line(f"waiting for another process that builds, compiles or removes environment {name!r}")
 
     with build_lock(folder, on_wait) as descriptor:
         yield descriptor

@@ -68,9 +68,7 @@ def index_for_uv(index_url: str | None = None) -> PackageIndex:
         index_url: The index, instead of the one that is configured.
     """
     kept = _UV_KEPT | {name for name in os.environ if _UV_CREDENTIALS.fullmatch(name)}
-    # No file may be one with uv's own cache, of which all projects of the user have theirs: what a job changes would be
-    # changed for all. Not `clone`: where the file system cannot, it makes hard links. Where it can, copies are clones.
-    variables = quiet_variables(kept) | {"UV_LINK_MODE": "copy"}
+    variables = quiet_variables(kept)
     for name in _UV_PATHS & set(variables):
         variables[name] = ",".join(_absolute(one) for one in variables[name].split(","))
     if not _uv_names_an_index():

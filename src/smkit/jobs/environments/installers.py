@@ -1,7 +1,6 @@
 """Makes the folder of an environment: with uv, else with this Python's venv and pip.
 
-Either way packages are compiled to bytecode at once: a job runs with PYTHONDONTWRITEBYTECODE=1, as in the image, and
-would compile all that it imports anew each time.
+Neither compiles to bytecode, which takes longer than all else: see `bytecode`.
 """
 
 from __future__ import annotations
@@ -45,11 +44,13 @@ class Installer:
         name: Such as `uv 0.9.1` or `pip`.
         uv: uv's program; None: the interpreter's own venv and pip.
         index: Where packages come from.
+        variables: What else it is told.
     """
 
     name: str
     uv: Path | None
     index: PackageIndex
+    variables: Mapping[str, str]
 
     def install(self, base: Path, folder: Path, contents: Contents, *, lock: int, say: Callable[[str], None]) -> None:
         """Make a virtual environment and install into it.
@@ -89,9 +90,9 @@ class Installer:
     def _install(self, folder: Path, contents: Contents, constraints: Path) -> list[str]:
         python = str(folder / "bin" / "python")
         if self.uv is not None:
-            command = [str(self.uv), "pip", "install", "--python", python, "--compile-bytecode"]
+            command = [str(self.uv), "pip", "install", "--python", python]
         else:
-            command = [python, "-I", "-m", "pip", "install", "--no-input", "--progress-bar", "off"]
+            command = [python, "-I", "-m", "pip", "install", "--no-compile", "--no-input", "--progress-bar", "off"]
         if contents.wanted is None:
             # As they are in the image, even where one asks for another version of the next.
             # pip refuses `typing`, which was made for an older Python and came into the images by conda.
@@ -103,7 +104,7 @@ class Installer:
     def _run(
         self, command: Sequence[str], lock: int, say: Callable[[str], None], more: Mapping[str, str] | None = None
     ) -> None:
-        variables = {**self.index.variables, **(more or {}), "NO_COLOR": "1"}
+        variables = {**self.index.variables, **self.variables, **(more or {}), "NO_COLOR": "1"}
         for name in ("FORCE_COLOR", "CLICOLOR_FORCE"):
             variables.pop(name, None)
         process = subprocess.Popen(
@@ -133,16 +134,20 @@ class Installer:
             raise ParityEnvironmentError(f"{self.name} {_ending(process.returncode)}:\n{_essence(lines)}")
 
 
-def choose_installer(index_url: str | None = None) -> Installer:
+def choose_installer(index_url: str | None = None, *, linked: bool, cached: bool) -> Installer:
     """Return uv where it is found, else pip.
 
     Args:
         index_url: The index, instead of the one that is configured.
+        linked: Whether files may be one with those in uv's cache, of which all projects of the user have theirs.
+        cached: Whether what is in uv's cache may be used.
     """
     uv = find_uv()
-    if uv is not None:
-        return Installer(f"uv {uv.version}", uv.path, index_for_uv(index_url))
-    return Installer("pip", None, index_for_pip(index_url))
+    if uv is None:
+        return Installer("pip", None, index_for_pip(index_url), {})
+    # `clone` makes hard links where the file system cannot clone; `copy` clones where it can.
+    variables = {"UV_LINK_MODE": "clone" if linked else "copy", **({} if cached else {"UV_NO_CACHE": "1"})}
+    return Installer(f"uv {uv.version}", uv.path, index_for_uv(index_url), variables)
 
 
 def _kill(process: subprocess.Popen[str]) -> None:

@@ -45,6 +45,20 @@ def build_lock(folder: Path, on_wait: Callable[[], None]) -> Iterator[int]:
 
 
 @contextlib.contextmanager
+def try_build_lock(folder: Path) -> Iterator[int | None]:
+    """Hold the lock of those who build or remove an environment; yield None at once where somebody else holds it.
+
+    Raises:
+        OSError: The lock cannot be made.
+    """
+    descriptor = _open(folder, "build")
+    try:
+        yield descriptor if _try_lock(descriptor, fcntl.LOCK_EX) else None
+    finally:
+        os.close(descriptor)
+
+
+@contextlib.contextmanager
 def use_lock(folder: Path) -> Iterator[int]:
     """Share the lock of those who run something in an environment; yield its descriptor.
 

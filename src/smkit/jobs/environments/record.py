@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Any
 from smkit.jobs.containers import normalise
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Mapping
     from pathlib import Path
 
 SCHEMA_VERSION = 2
@@ -41,7 +41,7 @@ class EnvironmentFacts:
         digest: `Environment.digest` of what it was built for.
         python_version: Its exact Python, such as `3.9.18`.
         packages: Normalised distribution name -> version, as they were installed.
-        size: Bytes of its files.
+        size: Bytes of its files, bytecode left out.
         built_at: When, ISO 8601, UTC.
         installer: What built it, such as `uv 0.9.1` or `pip`.
         base: The interpreter that it stands on.
@@ -171,26 +171,41 @@ def files_digest(folder: Path) -> str:
 
 
 def protect(folder: Path) -> None:
-    """Take from everybody the right to write what lies in a folder; the folder itself stays, for the record.
+    """Take from everybody the right to write the files that lie in a folder; `bytecode` takes it of the folders.
 
-    It keeps users other than root from changing by accident what all jobs share; `changes` notices it of all.
+    It keeps users other than root from changing by accident what all jobs share; `changes` notices it of all. The mode
+    of a file that is also uv's, or a project's, is theirs.
     """
-    _change_modes(folder, lambda mode: mode & ~0o222)
+    for parent, _, names in os.walk(folder):
+        for name in names:
+            path = os.path.join(parent, name)  # noqa: PTH118 - thousands of files
+            status = os.lstat(path)
+            if stat.S_ISREG(status.st_mode) and status.st_nlink == 1:
+                os.chmod(path, stat.S_IMODE(status.st_mode) & ~0o222)  # noqa: PTH101 - as above
+
+
+def shared_changes(folder: Path) -> bool:
+    """Whether a file that is also uv's, or a project's, was written to since the record was; False without a record."""
+    try:
+        since = (folder / _NAME).stat().st_mtime_ns
+    except OSError:
+        return False
+    return any(
+        stat.S_ISREG(status.st_mode) and status.st_nlink > 1 and status.st_mtime_ns > since
+        for parent, _, names in os.walk(folder)
+        for status in (os.lstat(os.path.join(parent, name)) for name in names)  # noqa: PTH118 - thousands of files
+    )
 
 
 def unprotect(folder: Path) -> None:
     """Give the owner the right to delete what lies in a folder."""
-    _change_modes(folder, lambda mode: mode | 0o700, files=False)
-
-
-def _change_modes(folder: Path, changed: Callable[[int], int], *, files: bool = True) -> None:
-    for parent, folders, names in os.walk(folder):
-        # Before what lies in them: without the right nothing in a folder is found, and with it nothing is lost.
-        for name in (*folders, *(names if files else ())):
-            path = os.path.join(parent, name)  # noqa: PTH118 - thousands of files
+    for parent, folders, _ in os.walk(folder):
+        # Before what lies in them: without the right nothing in a folder is found.
+        for name in folders:
+            path = os.path.join(parent, name)  # noqa: PTH118 - as above
             mode = os.lstat(path).st_mode
             if not stat.S_ISLNK(mode):
-                os.chmod(path, changed(stat.S_IMODE(mode)))  # noqa: PTH101 - as above
+                os.chmod(path, stat.S_IMODE(mode) | 0o700)  # noqa: PTH101 - as above
 
 
 def interpreter_stamp(folder: Path) -> tuple[int, int] | None:
