@@ -12,7 +12,7 @@ from botocore.config import Config
 from moto.server import ThreadedMotoServer
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
 REGION = "cn-northwest-1"
@@ -62,3 +62,11 @@ def bucket(s3_endpoint: str) -> str:
     client.create_bucket(Bucket=name, CreateBucketConfiguration={"LocationConstraint": REGION})
     client.close()
     return name
+
+
+@pytest.fixture
+def put_secret(aws_env: str) -> Iterator[Callable[[str, str], None]]:
+    """Puts a text into Secrets Manager, under a name."""
+    client = boto3.client("secretsmanager")
+    yield lambda name, text: client.create_secret(Name=name, SecretString=text)
+    client.close()

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
+    import distributed
     import pyarrow as pa
 
 
@@ -52,6 +53,21 @@ class BatchSource:
 
     def describe(self) -> dict[str, Any]:
         return {"type": "batches"}
+
+
+@pytest.fixture(scope="module")
+def client(cluster: distributed.LocalCluster) -> Iterator[distributed.Client]:
+    """A client of the module's cluster."""
+    from distributed import Client
+
+    with Client(cluster, set_as_default=False) as connected:
+        yield connected
+
+
+@pytest.fixture
+def roots(tmp_path: Path) -> tuple[Settings, Settings]:
+    """One store for what is built alone, and one for what a cluster builds."""
+    return Settings(root=tmp_path / "alone"), Settings(root=tmp_path / "together")
 
 
 @pytest.fixture

@@ -43,6 +43,7 @@ from smkit.errors import (
     StorageError,
     TransformError,
 )
+from tests.datasets.clusters import started_cluster, variables_of_workers
 from tests.datasets.conftest import BatchSource, files_below
 
 if TYPE_CHECKING:
@@ -57,16 +58,8 @@ BATCH = 33
 
 @pytest.fixture(scope="module")
 def cluster() -> Iterator[distributed.LocalCluster]:
-    with distributed.LocalCluster(
-        n_workers=2, threads_per_worker=1, processes=True, dashboard_address=":0", silence_logs=50
-    ) as started:
+    with started_cluster() as started:
         yield started
-
-
-@pytest.fixture(scope="module")
-def client(cluster: distributed.LocalCluster) -> Iterator[distributed.Client]:
-    with distributed.Client(cluster, set_as_default=False) as connected:
-        yield connected
 
 
 def frame(start: int, rows: int) -> pd.DataFrame:
@@ -139,25 +132,10 @@ def assert_same(make: Make, here: Settings, there: Settings, client: Any, **argu
 
 
 @pytest.fixture
-def roots(tmp_path: Path) -> tuple[Settings, Settings]:
-    return Settings(root=tmp_path / "alone"), Settings(root=tmp_path / "together")
-
-
-@pytest.fixture
 def s3_roots(aws_env: str, bucket: str, client: distributed.Client, tmp_path: Path) -> Iterator[tuple[Settings, ...]]:
     """Two stores in S3, which the workers reach with an identity of their own."""
-    given = {name: value for name, value in os.environ.items() if name.startswith("AWS_")}
-
-    def sign_in(values: dict[str, str]) -> None:
-        os.environ.update(values)
-
-    def sign_out(names: list[str]) -> None:
-        for name in names:
-            del os.environ[name]
-
-    client.run(sign_in, given)
-    yield Settings(root=f"s3://{bucket}/alone"), Settings(root=f"s3://{bucket}/together")
-    client.run(sign_out, list(given))
+    with variables_of_workers(client, {name: value for name, value in os.environ.items() if name.startswith("AWS_")}):
+        yield Settings(root=f"s3://{bucket}/alone"), Settings(root=f"s3://{bucket}/together")
 
 
 def everything(builder: DatasetBuilder) -> DatasetBuilder:

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import functools
+import json
 import os
 import pickle
 import signal
+import subprocess
+import sys
 import threading
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import cloudpickle
-import distributed
 import pytest
 from pydantic import SecretStr
 
@@ -19,13 +23,15 @@ from smkit.datasets.cluster.work import Work
 from smkit.datasets.recipe import Recipe
 from smkit.errors import ConfigError, EmptyResultError, QueryError, SourceConnectionError
 from smkit.sources import _postgres_partitions as partitions
+from tests.datasets.clusters import record_tasks, started_cluster, variables_of_workers
+from tests.datasets.conftest import files_below
 from tests.datasets.test_cluster import BATCH, assert_same, houses, per_area
-from tests.sources.test_postgres_connection import sessions, wait_until
+from tests.sources.test_postgres_connection import sessions, wait_until, whole_story
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-    from pathlib import Path
+    from collections.abc import Callable, Iterator
 
+    import distributed
     import pandas as pd
 
     from smkit.sources.postgres import Engine
@@ -38,41 +44,16 @@ HOUSES = (
 )
 
 
-def set_variable(name: str, value: str | None) -> None:
-    if value is None:
-        os.environ.pop(name, None)
-    else:
-        os.environ[name] = value
-
-
 @pytest.fixture(scope="module")
 def cluster(pg: Postgres) -> Iterator[distributed.LocalCluster]:
     """Workers that sign in by their own environment; this process has no such variable."""
-    with distributed.LocalCluster(
-        n_workers=2,
-        threads_per_worker=1,
-        processes=True,
-        dashboard_address=":0",
-        silence_logs=50,
-        env={PASSWORD: pg.password},
-    ) as started:
+    with started_cluster({PASSWORD: pg.password}) as started:
         yield started
-
-
-@pytest.fixture(scope="module")
-def client(cluster: distributed.LocalCluster) -> Iterator[distributed.Client]:
-    with distributed.Client(cluster, set_as_default=False) as connected:
-        yield connected
 
 
 @pytest.fixture(autouse=True)
 def small_ranges(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(partitions, "_RANGE_ROWS", 150)
-
-
-@pytest.fixture
-def roots(tmp_path: Path) -> tuple[Settings, Settings]:
-    return Settings(root=tmp_path / "alone"), Settings(root=tmp_path / "together")
 
 
 @pytest.fixture
@@ -149,6 +130,11 @@ def test_all_workers_see_one_moment(
     assert together.manifest.files == alone.manifest.files
 
 
+def reads_under_way(cluster: Any) -> int:
+    tasks = [str(state.key) for worker in cluster.scheduler.workers.values() for state in worker.processing]
+    return sum(key.startswith("smkit-read_unit") for key in tasks)
+
+
 def test_no_more_connections_than_partitions(
     pg: Postgres, table: str, roots: tuple[Settings, Settings], cluster: Any, client: Any
 ) -> None:
@@ -157,8 +143,7 @@ def test_no_more_connections_than_partitions(
 
     def watch() -> None:
         while not done.wait(0.01):
-            tasks = [str(state.key) for worker in cluster.scheduler.workers.values() for state in worker.processing]
-            running.append(sum(key.startswith("smkit-read_unit") for key in tasks))
+            running.append(reads_under_way(cluster))
 
     watching = threading.Thread(target=watch)
     watching.start()
@@ -230,15 +215,17 @@ def test_a_snapshot_that_is_gone(
 
 
 def test_a_worker_without_a_password(pg: Postgres, table: str, roots: tuple[Settings, Settings], client: Any) -> None:
-    client.run(set_variable, PASSWORD, None)
-    try:
-        with pytest.raises(ConfigError, match=r"the worker on .*asks for a password.*in the environment of every wor"):
-            houses(source_of(pg, f"SELECT * FROM {table}"))(roots[1]).build(client=client)
-        client.run(set_variable, PASSWORD, "wrong")
-        with pytest.raises(SourceConnectionError, match=r"the worker on .*password authentication failed"):
-            houses(source_of(pg, f"SELECT * FROM {table}"))(roots[1]).build(client=client)
-    finally:
-        client.run(set_variable, PASSWORD, pg.password)
+    build = functools.partial(houses(source_of(pg, f"SELECT * FROM {table}"))(roots[1]).build, client=client)
+    with (
+        variables_of_workers(client, {PASSWORD: None}),
+        pytest.raises(ConfigError, match=r"the worker on .*asks for a password.*in the environment of every wor"),
+    ):
+        build()
+    with (
+        variables_of_workers(client, {PASSWORD: "wrong"}),
+        pytest.raises(SourceConnectionError, match=r"the worker on .*password authentication failed"),
+    ):
+        build()
     wait_until(lambda: sessions(pg) == 0)
 
 
@@ -254,20 +241,84 @@ def test_what_is_sent_holds_no_password(
             assert pg.password.encode() not in sent
             assert pg.host.encode() in sent
             assert b"1234" in sent  # an ordinary value travels
-    submit, tasks = Work.submit, []
-
-    def remember(self: Work, task: Any, *arguments: Any, **options: Any) -> Any:
-        sendable = [one for one in arguments if not isinstance(one, distributed.Future)]
-        try:
-            tasks.append(cloudpickle.dumps((task, sendable, options)))
-        except TypeError:  # a list of futures
-            tasks.append(b"")
-        return submit(self, task, *arguments, **options)
-
-    monkeypatch.setattr(Work, "submit", remember)
+    tasks = record_tasks(monkeypatch)
     houses(source)(roots[1]).map(per_area).build(client=client)
     assert sum(b"PostgresShare" in task for task in tasks) == len(division.units)
     assert not [task for task in tasks if pg.password.encode() in task]
+
+
+@pytest.fixture
+def in_secret(pg: Postgres, put_secret: Callable[[str, str], None], request: pytest.FixtureRequest) -> Settings:
+    """Settings that find all of the database in a secret of Secrets Manager."""
+    fields = {"username": pg.user, "password": pg.password, "host": pg.host, "port": pg.port, "dbname": pg.database}
+    put_secret(request.node.name, json.dumps(fields))
+    return Settings(postgres={"secret_id": request.node.name, "sslmode": pg.sslmode})
+
+
+def test_workers_read_the_secret_themselves(
+    pg: Postgres,
+    table: str,
+    in_secret: Settings,
+    roots: tuple[Settings, Settings],
+    client: Any,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    name, tasks = str(in_secret.postgres.secret_id), record_tasks(monkeypatch)
+    source = PostgresSource(f"SELECT * FROM {table}", settings=in_secret, partition_on="key", partitions=3)
+    signed_in = {name: value for name, value in os.environ.items() if name.startswith("AWS_")}
+    with variables_of_workers(client, {**signed_in, PASSWORD: None}):
+        built = assert_same(houses(source), *roots, client)
+    assert isinstance(built, Dataset), built
+    shares = [task for task in tasks if b"PostgresShare" in task]
+    assert shares
+    assert all(name.encode() in task for task in shares)
+    assert not [task for task in tasks if pg.password.encode() in task]
+    # What this process knows of the secret, the workers do not.
+    endpoint = {variable: "http://127.0.0.1:9" for variable in signed_in if "ENDPOINT" in variable}
+    assert endpoint
+    unreached = {**signed_in, **endpoint, PASSWORD: None, "AWS_MAX_ATTEMPTS": "1"}
+    with (
+        variables_of_workers(client, unreached),
+        pytest.raises(
+            SourceConnectionError, match=rf"the worker on .*: the secret '{name}' .* cannot be read"
+        ) as caught,
+    ):
+        houses(source)(roots[1]).build(client=client)
+    assert pg.password not in whole_story(caught.value)
+    wait_until(lambda: sessions(pg) == 0)
+
+
+INTERRUPTED = """
+import json, sys
+import distributed
+from smkit import DatasetBuilder, PostgresSource, Settings
+address, root, sql, postgres = json.loads(sys.argv[1])
+source = PostgresSource(sql, settings=Settings(postgres=postgres), partition_on="key", partitions=2)
+with distributed.Client(address, set_as_default=False) as client:
+    DatasetBuilder("houses", source, Settings(root=root)).split(test=0.2).build(client=client, progress=False)
+"""
+
+
+def test_ctrl_c_leaves_nothing(
+    pg: Postgres, table: str, roots: tuple[Settings, Settings], cluster: Any, client: Any
+) -> None:
+    sql = f"SELECT *, pg_sleep(0.005)::text AS s FROM {table}"
+    reached = pg.settings().postgres.model_dump(mode="json", exclude_unset=True) | {"password": pg.password}
+    what = json.dumps([cluster.scheduler_address, str(roots[1].root), sql, reached])
+    process = subprocess.Popen([sys.executable, "-c", INTERRUPTED, what], stderr=subprocess.PIPE, text=True)
+    wait_until(lambda: reads_under_way(cluster) > 0 or process.poll() is not None)
+    process.send_signal(signal.SIGINT)
+    _, errors = process.communicate(timeout=60)
+    assert errors.rstrip().endswith("KeyboardInterrupt"), errors
+    assert pg.password not in errors
+    assert DatasetStore(roots[1]).names() == []
+    # Workers finish the range that they are at, and begin no other.
+    wait_until(lambda: sessions(pg) == 0)
+    wait_until(lambda: not [key for key in map(str, cluster.scheduler.tasks) if key.startswith("smkit-")])
+    built = assert_same(houses(source_of(pg, f"SELECT * FROM {table}")), *roots, client)
+    assert isinstance(built, Dataset), built
+    assert built.ref == "houses@1"
+    assert [name for name in files_below(Path(roots[1].root)) if "build" in name] == []
 
 
 def test_a_secret_names_where_the_password_is(pg: Postgres) -> None:

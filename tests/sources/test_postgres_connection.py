@@ -11,7 +11,6 @@ import traceback
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-import boto3
 import pytest
 from pydantic import SecretStr
 
@@ -84,13 +83,6 @@ def test_a_password_that_the_server_asks_for(pg: Postgres) -> None:
 
 
 # --- the secret --------------------------------------------------------------------------------------------------
-
-
-@pytest.fixture
-def put_secret(aws_env: str) -> Iterator[Callable[[str, str], None]]:
-    client = boto3.client("secretsmanager")
-    yield lambda name, text: client.create_secret(Name=name, SecretString=text)
-    client.close()
 
 
 def test_a_secret_of_rds(pg: Postgres, put_secret: Callable[[str, str], None], request: pytest.FixtureRequest) -> None:
