@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import os
+import re
 from collections import deque
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
@@ -36,6 +37,7 @@ if TYPE_CHECKING:
     from smkit.sources._datafile import DataFile
     from smkit.sources._filters import RowFilter
 
+_SOMETHING = re.compile(rb"\S")
 #: Blocks that are parsed at once.
 _PARSERS = min(8, os.cpu_count() or 1)
 
@@ -63,7 +65,7 @@ class Csv(WholeFile):
             with format_errors(file), open_text(file, self._options) as text:
                 blocks = text.row_blocks(BLOCK_BYTES)
                 head, table = next(blocks, owned_buffer(b"")), pa.table({})
-                if head.to_pybytes().strip():
+                if _SOMETHING.search(memoryview(head)):
                     table = self._parse(head, dict(declared), threads=True)
                     # A first row that is longer than a block leaves the header alone in the first one.
                     while not table.num_rows and (more := next(blocks, None)) is not None:
@@ -74,7 +76,7 @@ class Csv(WholeFile):
             raise explained(error, file, self._options, declared, declared) from error
         if not names:
             raise SourceFormatError(f"{file.name}: empty: a CSV file needs at least a header")
-        check_delimiter(file, names, head.to_pybytes(), self._options)
+        check_delimiter(file, names, memoryview(head), self._options)
         check_header(file, names)
         self._names[file.name] = self._headers.setdefault(tuple(names), names)
         for field in schema:

@@ -24,6 +24,8 @@ CSV_NULLS = [
 ]
 
 _DELIMITERS = (",", ";", "\t", "|")
+#: A file's first line that is one value in quotes.
+_QUOTED_LINE = re.compile(rb'(?:\xef\xbb\xbf)?[\r\n]*"(?:[^"\r\n]|"")*"(?:[\r\n]|\Z)')
 _UTF16_MARKS = (b"\xff\xfe", b"\xfe\xff")
 
 
@@ -57,7 +59,7 @@ def explained(
     return error
 
 
-def check_delimiter(file: DataFile, names: list[str], head: bytes, options: CsvOptions) -> None:
+def check_delimiter(file: DataFile, names: list[str], head: memoryview, options: CsvOptions) -> None:
     """Refuse a header of one column that holds another delimiter, unless the header is in quotes.
 
     Args:
@@ -68,8 +70,7 @@ def check_delimiter(file: DataFile, names: list[str], head: bytes, options: CsvO
     """
     if len(names) != 1:
         return
-    line = re.split(rb"[\r\n]", head.removeprefix(b"\xef\xbb\xbf").lstrip(b"\r\n"), maxsplit=1)[0]
-    if not re.fullmatch(rb'"(?:[^"]|"")*"', line):
+    if not _QUOTED_LINE.match(head):
         other = _other_delimiter(names[0], options)
         if other:
             raise _wrong_delimiter(file, names[0], other)
@@ -152,7 +153,7 @@ def _of_misfit(
         f"{file.name}: {_at(line)}column {column!r} {held}, but is read as "
         f"{of_type(type_, declared=column in declared)}: "
         + ("correct the value, or " if column in declared else "")
-        + declare(column, "float64" if fits_float else "string")
+        + declare(column, '"float64"' if fits_float else '"string"')
     )
 
 

@@ -211,9 +211,9 @@ def greatest_float(column: pa.ChunkedArray) -> float:
     return 0
 
 
-def declare(column: str, type_: str = "string") -> str:
-    """Return the advice that helps where inference was wrong."""
-    return f'declare its type: column_types={{"{column}": "{type_}"}}'
+def declare(column: str, code: str = '"string"') -> str:
+    """Return the advice that helps where inference was wrong; `code` is how the type is written."""
+    return f'declare its type: column_types={{"{column}": {code}}}'
 
 
 def shown(value: object) -> str:

@@ -18,6 +18,7 @@ from smkit.sources._datafile import (
     LONGEST_ROW_BYTES,
     WholeFile,
     check_header,
+    declare,
     decompressed,
     format_errors,
     greatest_float,
@@ -261,7 +262,7 @@ def _fix(name: str, value: object, type_: pa.DataType | None = None) -> str:
         both = pa.string()  # a guess: of what the column holds later nothing is known
     code = None if both is None else declaration(both)
     if code is not None:
-        return f'declare its type: column_types={{"{name}": {code}}}'
+        return declare(name, code)
     is_leaf = type_ is not None and not pa.types.is_nested(type_) and not isinstance(value, (list, dict))
     if is_leaf and (isinstance(value, str) or pa.types.is_string(type_)):
         return "write all its values as JSON strings"
