@@ -18,11 +18,14 @@ import pytest
 from sklearn.datasets import load_diabetes, load_iris
 
 from smkit.config import Settings
+from smkit.errors import TrainingFailed
 from smkit.jobs import JobRunner
 from tests.parity import parity_cache, parity_environment
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
+
+    from smkit.jobs import TrainingJob
 
 CLONES = os.environ.get("SMKIT_TEST_PUBLIC_SCRIPTS")
 pytestmark = pytest.mark.skipif(
@@ -30,6 +33,7 @@ pytestmark = pytest.mark.skipif(
     reason="SMKIT_TEST_PUBLIC_SCRIPTS names no folder with clones: see tests/jobs/public_scripts/README.md",
 )
 EXAMPLES, LOCAL_MODE = "amazon-sagemaker-examples", "amazon-sagemaker-local-mode"
+BOOK = "Learn-Amazon-SageMaker-second-edition"
 
 
 @dataclass(frozen=True)
@@ -43,6 +47,7 @@ class PublicScript:
         data: Writes the channels into a folder, and returns channel name -> path.
         hyperparameters: What it is given.
         environment: Where it runs: the toolkit's own packages are in parity environments only.
+        with_folder: Whether what lies beside it goes along, as `source_dir`.
         members: What must be in `model.tar.gz`.
         loaded: The class that its own `model_fn` gives.
     """
@@ -53,6 +58,7 @@ class PublicScript:
     data: Callable[[Path], Mapping[str, Path]]
     hyperparameters: Mapping[str, Any] = field(default_factory=dict)
     environment: str = "host"
+    with_folder: bool = False
     members: frozenset[str] = frozenset({"model.joblib"})
     loaded: str = ""
 
@@ -105,6 +111,12 @@ def wide(folder: Path) -> Mapping[str, Path]:
     frame = pd.DataFrame(rng.normal(size=(60, 100))).add_prefix("x")
     frame.assign(y=frame["x0"] * 3 + frame["x1"]).to_csv(folder / "wide.csv", index=False)
     return {"train": folder / "wide.csv"}
+
+
+def housing(folder: Path) -> Mapping[str, Path]:
+    features, label = load_diabetes(return_X_y=True, as_frame=True)
+    features.assign(medv=label).to_csv(folder / "housing.csv", index=False)
+    return {"training": folder / "housing.csv"}
 
 
 SCRIPTS = {
@@ -166,6 +178,25 @@ SCRIPTS = {
         members=frozenset({"model.joblib", "selected_feature_names.joblib"}),
         loaded="Pipeline",
     ),
+    "housing": PublicScript(
+        BOOK,
+        "Chapter 07/sklearn/sklearn-boston-housing.py",
+        "34f9e328fa205377bbbb78a4118a24af2ed4d78f6a95cc081c86651e62e7e89a",
+        housing,
+        hyperparameters={"normalize": True, "test-size": 0.1},
+        environment="0.23-1",
+        loaded="LinearRegression",
+    ),
+    "housing in two files": PublicScript(
+        BOOK,
+        "Chapter 07/dependencies/src/sklearn-boston-housing-joblib.py",
+        "74c54869f59343a8273801d00101f7e4c76102e1184e70fb54f93180f598e8b8",
+        housing,
+        hyperparameters={"normalize": True, "random-state": 7},
+        environment="1.0-1",
+        with_folder=True,
+        loaded="LinearRegression",
+    ),
 }
 
 
@@ -176,16 +207,25 @@ def path_of(script: PublicScript) -> Path:
     return path
 
 
+def start(
+    script: PublicScript, folder: Path, monkeypatch: pytest.MonkeyPatch, environment: str
+) -> tuple[TrainingJob, str]:
+    """Run a script to its end; return the job and the interpreter that it ran in."""
+    path, python = path_of(script), sys.executable
+    if environment != "host":
+        python = str(parity_environment(environment).python)
+        monkeypatch.setenv("XDG_CACHE_HOME", str(parity_cache()))
+    (folder / "data").mkdir()
+    runner = JobRunner(Settings(root=str(folder / "store")), environment=environment)
+    entry, source = (path.name, path.parent) if script.with_folder else (str(path), None)
+    inputs, given = script.data(folder / "data"), script.hyperparameters
+    return runner.submit(entry, inputs, source_dir=source, hyperparameters=given), python
+
+
 @pytest.mark.parametrize("script", SCRIPTS.values(), ids=SCRIPTS.keys())
 def test_a_public_script_runs_as_it_is(script: PublicScript, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    path = path_of(script)
-    python: str | Path = sys.executable
-    if script.environment != "host":
-        python = parity_environment(script.environment).python
-        monkeypatch.setenv("XDG_CACHE_HOME", str(parity_cache()))
-    (tmp_path / "data").mkdir()
-    runner = JobRunner(Settings(root=str(tmp_path / "store")), environment=script.environment)
-    job = runner.run(str(path), script.data(tmp_path / "data"), hyperparameters=script.hyperparameters)
+    job, python = start(script, tmp_path, monkeypatch, script.environment)
+    job.wait(logs=False)
     assert (job.status, job.exit_code) == ("Completed", 0)
     assert job.lineage()["hyperparameters"] == script.hyperparameters
     model = tmp_path / "model"
@@ -193,8 +233,22 @@ def test_a_public_script_runs_as_it_is(script: PublicScript, tmp_path: Path, mon
         archive.extractall(model, filter="data")
     assert {item.name for item in model.iterdir()} == script.members
     # Its own model_fn loads what it saved, in the environment that it was trained in.
-    code = f"import {path.stem} as script, json; print(json.dumps(type(script.model_fn({str(model)!r})).__name__))"
+    path = path_of(script)
+    code = (
+        f"import importlib, json; script = importlib.import_module({path.stem!r})\n"
+        f"print(json.dumps(type(script.model_fn({str(model)!r})).__name__))"
+    )
     loaded = subprocess.run(
         [python, "-B", "-c", code], cwd=path.parent, capture_output=True, text=True, check=True, timeout=120
     )
     assert json.loads(loaded.stdout.splitlines()[-1]) == script.loaded
+
+
+def test_a_public_script_fails_here_where_it_would_fail_in_the_image(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its argument `normalize` was removed in scikit-learn 1.2."""
+    job, _ = start(SCRIPTS["housing"], tmp_path, monkeypatch, "1.2-1")
+    with pytest.raises(TrainingFailed, match=r"unexpected keyword argument 'normalize'"):
+        job.wait(logs=False)
+    assert (job.status, job.exit_code) == ("Failed", 1)
