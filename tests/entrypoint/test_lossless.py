@@ -24,7 +24,7 @@ from smkit.jobs import JobRunner, JobSpec, contract
 from smkit.jobs.secrets import refuse_secrets
 from tests.entrypoint.conftest import ENTRYPOINT
 from tests.jobs.backends import SAVE_MODEL
-from tests.jobs.checking import find_python
+from tests.pythons import python_or_skip
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -157,9 +157,7 @@ def spelled(value: Any) -> str:
 def test_the_template_sees_what_the_job_is_given(
     version: tuple[int, int], cases: list[dict[str, Any]], tmp_path: Path
 ) -> None:
-    python = find_python(version)
-    if python is None:
-        pytest.skip(f"there is no Python {version[0]}.{version[1]} on this machine")
+    python = python_or_skip(version)
     shutil.copytree(ENTRYPOINT, tmp_path / "smkit/entrypoint", ignore=shutil.ignore_patterns("__pycache__"))
     (tmp_path / "smkit/__init__.py").touch()
     (tmp_path / "reader.py").write_text(READER, encoding="utf-8")

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import ast
-import os
 import pickle
-import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -15,6 +13,7 @@ import pytest
 import smkit.entrypoint
 from smkit.entrypoint import LoadedModel, ScriptError, TrainingScript
 from tests.entrypoint.conftest import ENTRYPOINT, Project
+from tests.pythons import python_or_skip
 
 ALLOWED_PACKAGES = {"numpy", "pandas", "sklearn", "joblib", "pyarrow"}
 MODULES = sorted(ENTRYPOINT.rglob("*.py"))
@@ -41,20 +40,6 @@ model_fn, input_fn, predict_fn, output_fn = Houses.serving_functions()
 if __name__ == "__main__":
     Houses.main()
 """
-
-
-def old_pythons() -> list[str]:
-    folders = [Path(os.environ.get("PYENV_ROOT", Path.home() / ".pyenv"), "versions")]
-    found = []
-    for minor in (7, 8, 9):
-        candidates = [shutil.which(f"python3.{minor}")]
-        candidates += [str(path) for folder in folders for path in sorted(folder.glob(f"3.{minor}.*/bin/python"))]
-        for candidate in filter(None, candidates):
-            check = f"import sys; sys.exit(sys.version_info[:2] != (3, {minor}))"
-            if subprocess.run([candidate, "-c", check], capture_output=True, check=False).returncode == 0:
-                found.append(candidate)
-                break
-    return found
 
 
 @pytest.mark.parametrize(
@@ -100,8 +85,11 @@ def test_importing_it_loads_no_package(project: Project) -> None:
     assert result.stdout.strip() == "[]"
 
 
-@pytest.mark.parametrize("python", [sys.executable, *old_pythons()])
-def test_runs_on_the_standard_library_alone(project: Project, python: str) -> None:
+@pytest.mark.parametrize(
+    "version", [(3, 7), (3, 8), (3, 9), sys.version_info[:2]], ids=lambda one: f"{one[0]}.{one[1]}"
+)
+def test_runs_on_the_standard_library_alone(project: Project, version: tuple[int, int]) -> None:
+    python = python_or_skip(version)
     project.write("train.py", SCRIPT)
     shown = project.run("--help", python=python, env={"PYTHONWARNINGS": "error"})
     assert (shown.returncode, shown.stderr) == (0, "")

@@ -1,13 +1,8 @@
-"""What the tests of the checks share: a check of real code folders, and the Pythons of this machine."""
+"""What the tests of the checks share: a check of real code folders."""
 
 from __future__ import annotations
 
-import functools
-import os
-import shutil
-import subprocess
 import textwrap
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from smkit.config import Settings
@@ -19,21 +14,7 @@ from smkit.jobs.staging import StagedCode, stage
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
-
-
-@functools.cache
-def find_python(version: tuple[int, int]) -> str | None:
-    """Return an interpreter of a version: from PATH, or of pyenv."""
-    name = f"{version[0]}.{version[1]}"
-    folder = Path(os.environ.get("PYENV_ROOT", Path.home() / ".pyenv"), "versions")
-    candidates = [shutil.which(f"python{name}")]
-    if os.access(folder, os.R_OK | os.X_OK):
-        candidates += [str(path) for path in sorted(folder.glob(f"{name}.*/bin/python"))]
-    check = f"import sys; sys.exit(sys.version_info[:2] != {version!r})"
-    for candidate in filter(None, candidates):
-        if subprocess.run([candidate, "-c", check], capture_output=True, check=False).returncode == 0:
-            return candidate
-    return None
+    from pathlib import Path
 
 
 class Project:

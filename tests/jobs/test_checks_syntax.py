@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 import smkit.jobs.checks.syntax as syntax_module
 from smkit.jobs.checks.syntax import Unreadable, newer_syntax, parse
-from tests.jobs.checking import find_python
+from tests.pythons import find_python, python_or_skip
 
 VERSIONS = [(3, minor) for minor in range(7, 14)]
 HOSTS = [version for version in VERSIONS if version >= (3, 10)]
@@ -122,10 +122,10 @@ def accepted(version: tuple[int, int]) -> dict[str, bool] | None:
 @pytest.mark.parametrize("host", HOSTS, ids=lambda host: f"on-{host[0]}.{host[1]}")
 def test_the_verdict_is_that_of_the_real_pythons(host: tuple[int, int]) -> None:
     """Whichever Python smkit runs on, it says of each older one what that one says itself."""
-    interpreter = find_python(host)
+    interpreter = python_or_skip(host)
     older = [version for version in VERSIONS if version <= host and accepted(version) is not None]
-    if interpreter is None or len(older) < 2:
-        pytest.skip("too few Pythons here to compare")
+    if len(older) < 2:
+        pytest.skip(f"no Python older than {host[0]}.{host[1]} is on this machine")
     result = subprocess.run(
         [interpreter, "-I", "-B", "-c", _JUDGE, str(Path(syntax_module.__file__))],
         input=json.dumps([list(SNIPPETS.values()), older]),

@@ -19,7 +19,7 @@ from smkit.jobs.containers import (
     normalise,
     stdlib_modules,
 )
-from tests.jobs.checking import find_python
+from tests.pythons import python_or_skip
 
 CORE = ("numpy", "pandas", "scipy", "scikit-learn", "joblib", "pyarrow", "boto3")
 PYTHONS = sorted({image(version).python for version in known_versions()})
@@ -113,9 +113,7 @@ def test_the_standard_library_of_no_image_is_not_known() -> None:
 
 @pytest.mark.parametrize("python", PYTHONS)
 def test_the_standard_library_is_that_of_the_real_python(python: tuple[int, int]) -> None:
-    interpreter = find_python(python)
-    if interpreter is None:
-        pytest.skip(f"no Python {python} here")
+    interpreter = python_or_skip(python)
     code = """
 import importlib.util, json, os, sys, sysconfig
 folder = sysconfig.get_path("stdlib")
@@ -136,9 +134,7 @@ print(json.dumps([found, sorted(names | set(sys.builtin_module_names))]))
 
 @pytest.mark.parametrize("python", PYTHONS)
 def test_names_that_came_and_left_are_those_of_the_real_python(python: tuple[int, int]) -> None:
-    interpreter = find_python(python)
-    if interpreter is None:
-        pytest.skip(f"no Python {python} here")
+    interpreter = python_or_skip(python)
     pairs = [(module, name) for module, names in containers._stdlib_names().items() for name in names]
     assert len(pairs) > 300
     code = """

@@ -160,7 +160,7 @@ def test_what_the_service_says(reason: str, cause: str, fix: str) -> None:
         (
             "FileNotFoundError: [Errno 2] No such file or directory: '/opt/ml/input/data/train/a.csv'",
             "missing-file",
-            "SM_CHANNEL_<NAME>",
+            "the channel must be among the job's inputs",
         ),
         (
             "FileNotFoundError: [Errno 2] No such file or directory: '/opt/ml/model/v1/m'",
