@@ -90,6 +90,9 @@ def index_for_pip(index_url: str | None = None) -> PackageIndex:
     if index_url is not None:
         options.pop("no-index", None)
         options["index-url"] = index_url
+    if options.get("retries") == "0":
+        # Only of what it tries again does pip say why: without, it finds "no matching distribution".
+        options["retries"] = "1"
     given = {f"PIP_{name.upper().replace('-', '_')}": value for name, value in options.items()}
     # The files were read above; what else they say, such as `user` or `no-binary`, must not apply.
     variables = {**quiet_variables(), **given, "PIP_CONFIG_FILE": os.devnull, "PIP_DISABLE_PIP_VERSION_CHECK": "1"}
