@@ -165,6 +165,12 @@ def test_infinities_have_no_histogram_and_are_no_json(settings: Settings) -> Non
     assert "<table>" in found._repr_html_()
 
 
+def test_a_range_that_no_float_holds_has_quartiles(settings: Settings) -> None:
+    column = build(pa.table({"x": [1e308, -1.7e308, 1.7e308, 0.0]}), settings).profile()["x"]
+    np.testing.assert_allclose(column.quartiles, [-0.425e308, 0.5e308, 1.175e308], rtol=1e-12)
+    assert (column.min, column.max, column.histogram) == (-1.7e308, 1.7e308, None)
+
+
 def test_large_data_is_estimated(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
     """With the limits lowered, so that 50,000 rows are large."""
     monkeypatch.setattr(sketches, "DISTINCT_LIMIT", 1024)

@@ -172,8 +172,10 @@ class ColumnSketch:
     def _quantiles(self, sample: NDArray[np.float64]) -> list[Any]:
         if not len(sample):
             return []
+        # Of halves, whose differences no float is too small for.
+        scale = 1.0 if _has_finite_range(sample) else 0.5
         with np.errstate(invalid="ignore"):
-            quartiles = np.quantile(sample, [0.25, 0.5, 0.75])
+            quartiles = np.quantile(sample * scale, [0.25, 0.5, 0.75]) / scale
         if self.kind == "number":
             return [float(value) for value in quartiles]
         return [_plain(moment) for moment in _moments(quartiles, self.type)]
@@ -226,9 +228,14 @@ def _plain_value(value: Any) -> Any:
     return value if isinstance(value, (str, bool, int, float)) else str(value)
 
 
+def _has_finite_range(ascending: NDArray[np.float64]) -> bool:
+    with np.errstate(over="ignore", invalid="ignore"):
+        return bool(np.isfinite(ascending[-1] - ascending[0]))
+
+
 def _histogram(sample: NDArray[np.float64]) -> Histogram | None:
     finite = sample[np.isfinite(sample)]
-    if not len(finite) or not np.isfinite(finite[-1] - finite[0]):
+    if not len(finite) or not _has_finite_range(finite):
         return None
     low, high = float(finite[0]), float(finite[-1])
     if low == high:
