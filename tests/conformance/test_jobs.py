@@ -11,21 +11,25 @@ import os
 import re
 import signal
 import tarfile
+import tempfile
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+import hypothesis
 import pytest
+from hypothesis import strategies as st
 
 from smkit.config import Settings
-from smkit.errors import TrainingFailed
+from smkit.errors import ConfigError, TrainingFailed
 from smkit.jobs import JobRunner
 from tests.conformance.conftest import IMAGE_VARIABLES, Toolkit
 from tests.conformance.report import REPORT, report_of
+from tests.conformance.strategies import CHANNEL, JSON, NAMES, TEXT, VARIABLES
 from tests.parity import parity_cache
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
-    from pathlib import Path
 
 # Both sides run under the image's Python: once is enough.
 pytestmark = pytest.mark.slow
@@ -227,11 +231,50 @@ def test_a_job_is_what_it_is_under_the_toolkit(
 ) -> None:
     # Set after the fixtures were.
     monkeypatch.delenv("PYTEST_CURRENT_TEST")
-    case = CASES[name]
+    ours = compare(CASES[name], toolkit, machine, tmp_path)
+    assert ("raises" in name) == bool(ours["script's own traceback"])
+
+
+#: A job costs most of a second: few examples, the same in every run of the suite, and none to find a smaller one.
+@hypothesis.settings(
+    max_examples=20,
+    derandomize=True,
+    phases=[hypothesis.Phase.explicit, hypothesis.Phase.generate],
+    suppress_health_check=list(hypothesis.HealthCheck),
+)
+@hypothesis.given(
+    hyperparameters=st.dictionaries(NAMES, JSON, min_size=2, max_size=6),
+    inputs=st.dictionaries(CHANNEL, TEXT, max_size=3),
+    variables=VARIABLES,
+    entry_point=st.sampled_from(["train.py", "my train.py", "steps/train.py", "go.sh"]),
+)
+def test_any_job_is_what_it_is_under_the_toolkit(
+    toolkit: Toolkit,
+    machine: dict[str, str],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    hyperparameters: dict[str, Any],
+    inputs: dict[str, str],
+    variables: dict[str, str],
+    entry_point: str,
+) -> None:
+    monkeypatch.delenv("PYTEST_CURRENT_TEST", raising=False)
+    script = '#!/bin/sh\nexec python report.py "$@"\n' if entry_point.endswith(".sh") else MODEL
+    case = Case({entry_point: script, "report.py": MODEL}, entry_point, inputs, hyperparameters, variables)
+    folder = Path(tempfile.mkdtemp(dir=tmp_path))
+    try:
+        compare(case, toolkit, machine, folder)
+    except ConfigError:
+        # What smkit refuses is what SageMaker refuses, or could not keep: tests of the checks say so.
+        hypothesis.reject()
+
+
+def compare(case: Case, toolkit: Toolkit, machine: Mapping[str, str], folder: Path) -> dict[str, Any]:
+    """Run a job on both sides, and compare all but what is meant to differ; return the facts of this machine."""
     for path, text in case.files.items():
-        (tmp_path / "code" / path).parent.mkdir(parents=True, exist_ok=True)
-        (tmp_path / "code" / path).write_text(text, encoding="utf-8")
-    here, job_folder = run_here(case, toolkit, tmp_path)
+        (folder / "code" / path).parent.mkdir(parents=True, exist_ok=True)
+        (folder / "code" / path).write_text(text, encoding="utf-8")
+    here, job_folder = run_here(case, toolkit, folder)
     there = run_there(case, toolkit, machine, job_folder)
     ours, theirs = facts_of(here, case), facts_of(there, case)
     wrong = sorted(key for key in ours.keys() | theirs.keys() if ours.get(key) != theirs.get(key))
@@ -240,9 +283,9 @@ def test_a_job_is_what_it_is_under_the_toolkit(
     }
     expected = OF_EVERY_JOB | case.differences | (OF_EVERY_SCRIPT if case.starts else set())
     assert shown >= expected
-    assert ("raises" in name) == bool(ours["script's own traceback"])
     allowed = "|".join(DIFFERENCES[label].where for label in expected)
     assert {key: (ours.get(key), theirs.get(key)) for key in wrong if not re.fullmatch(allowed, key)} == {}
+    return ours
 
 
 def run_here(case: Case, toolkit: Toolkit, folder: Path) -> tuple[Ended, Path]:
