@@ -27,14 +27,14 @@ from typing import Any
 
 _CLONE_NEWNS, _CLONE_NEWUSER = 0x00020000, 0x10000000
 _MS_RDONLY, _MS_REMOUNT, _MS_BIND, _MS_REC, _MS_SLAVE = 1, 1 << 5, 1 << 12, 1 << 14, 1 << 19
-#: statvfs(3) -> mount(2): what a mount has, and who mounts it again has to name so that it stays.
+#: What a mount may have, and who mounts it again has to name so that it stays: ST_* of statvfs(3) -> mount(2).
 _KEPT_FLAGS = {
-    os.ST_NOSUID: 1 << 1,
-    os.ST_NODEV: 1 << 2,
-    os.ST_NOEXEC: 1 << 3,
-    os.ST_NOATIME: 1 << 10,
-    os.ST_NODIRATIME: 1 << 11,
-    os.ST_RELATIME: 1 << 21,
+    "ST_NOSUID": 1 << 1,
+    "ST_NODEV": 1 << 2,
+    "ST_NOEXEC": 1 << 3,
+    "ST_NOATIME": 1 << 10,
+    "ST_NODIRATIME": 1 << 11,
+    "ST_RELATIME": 1 << 21,
 }
 _MNT_DETACH = 2
 _PR_SET_PDEATHSIG = 1
@@ -125,7 +125,7 @@ def _leave_no_trace(linux: _Linux) -> None:
 def _protect(linux: _Linux, folder: str) -> None:
     linux.mount(folder, folder, "", _MS_BIND | _MS_REC)
     has = os.statvfs(folder).f_flag
-    kept = sum(flag for known, flag in _KEPT_FLAGS.items() if has & known)
+    kept = sum(flag for name, flag in _KEPT_FLAGS.items() if has & getattr(os, name))
     linux.mount("none", folder, "", _MS_REMOUNT | _MS_BIND | _MS_RDONLY | kept)
 
 
