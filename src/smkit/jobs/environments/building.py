@@ -243,7 +243,7 @@ def _compile(environment: Environment, show: Show, *, wait: bool) -> None:
             start_compiling(environment.python, folder, lock=lock)
     if wait:
         # Who compiles has it until it ends.
-        with build_lock(folder, lambda: show.detail("compiling to bytecode")):
+        with build_lock(folder, lambda: show.line(f"compiling environment {name!r} to bytecode")):
             pass
         if not is_compiled(folder):
             show.line(f"environment {name!r} was not compiled to bytecode: jobs in it start more slowly")
