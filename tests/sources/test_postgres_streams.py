@@ -29,7 +29,7 @@ from tests.sources.test_postgres_connection import sessions, wait_until, whole_s
 from tests.sources.tls_proxy import make_certificates, tls_proxy
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from tests.fixtures_postgres import Postgres
 
@@ -83,6 +83,13 @@ def test_a_thread_that_waits_for_the_server_is_woken_up(
     role = f"smkit_{pg_schema}"
     pg.run(f"CREATE ROLE {role} LOGIN PASSWORD 'x' CONNECTION LIMIT {connections or -1}")
     source = PostgresSource(SILENT, settings=pg.settings(user=role, password=SecretStr("x")), engine=engine)
+    is_interrupted_by_ctrl_c(pg, source.read)
+    nothing_is_left(pg)
+    pg.run(f"DROP ROLE {role}")
+
+
+def is_interrupted_by_ctrl_c(pg: Postgres, act: Callable[[], object]) -> None:
+    """Send Ctrl-C while the server is busy with what an action asks of it."""
     running = "SELECT count(*) FROM pg_stat_activity WHERE application_name = 'smkit' AND wait_event = 'PgSleep'"
 
     def interrupt() -> None:
@@ -93,11 +100,16 @@ def test_a_thread_that_waits_for_the_server_is_woken_up(
     thread.start()
     start = time.monotonic()
     with pytest.raises(KeyboardInterrupt):
-        source.read()
+        act()
     thread.join()
     assert time.monotonic() - start < 40
+
+
+@pytest.mark.parametrize("engine", ["copy", "adbc"])
+def test_ctrl_c_ends_the_search_for_ranges(pg: Postgres, engine: Any) -> None:
+    source = PostgresSource(SILENT, settings=pg.settings(), engine=engine, partition_on="g", partitions=2)
+    is_interrupted_by_ctrl_c(pg, source.read)
     nothing_is_left(pg)
-    pg.run(f"DROP ROLE {role}")
 
 
 def test_a_session_that_the_server_ends_midway(pg: Postgres, mode: dict[str, Any]) -> None:

@@ -59,6 +59,7 @@ class Connection(pg8000.native.Connection):  # type: ignore[misc] # pg8000 has n
         self.last_error: dict[str, str] = {}
         self._open_channel = open_channel
         self._parameter_oids: tuple[int, ...] = ()
+        self._is_interrupted = False
         super().__init__(*args, **kwargs)
         # Values stay text: Arrow decodes a column faster than Python decodes its values one by one.
         self.pg_types.clear()
@@ -136,11 +137,12 @@ class Connection(pg8000.native.Connection):  # type: ignore[misc] # pg8000 has n
     def interrupt(self) -> None:
         """Have the server stop what it does for this connection, and wake up the thread that waits for its rows.
 
-        Any thread may call it. The connection cannot be used afterwards, only closed.
+        Any thread may call it, also when another one has. The connection cannot be used afterwards, only closed.
         """
         raw = self._usock
-        if raw is None:
+        if raw is None or self._is_interrupted:
             return
+        self._is_interrupted = True
         key: bytes = self._backend_key_data or b""  # some poolers give none
         # A server that cannot be asked finds out by the connection that ends.
         with contextlib.suppress(SourceConnectionError, OSError), self._open_channel() as channel:

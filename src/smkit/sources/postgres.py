@@ -158,8 +158,13 @@ class PostgresSource(StreamedSource):
         settings = self._connection_settings()
         target = resolve(settings)
         with closing(connect(settings, target)) as connection:
-            begin(connection, transaction, self._query, self._params)
-            yield target, connection, prepare(connection, self._query, self._params, self._choices)
+            try:
+                begin(connection, transaction, self._query, self._params)
+                yield target, connection, prepare(connection, self._query, self._params, self._choices)
+            except (KeyboardInterrupt, SystemExit):
+                # A server that is busy, such as with the search for ranges, does not see that nobody waits for it.
+                connection.interrupt()
+                raise
 
     @contextmanager
     def _open(self, batch_size: int) -> Iterator[Stream]:
