@@ -11,20 +11,10 @@ import uuid
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from smkit.errors import AliasConflict, IntegrityError, InvalidNameError, ObjectNotFound, VersionNotFound
+from smkit.errors import AliasConflict, IntegrityError, InvalidNameError, VersionNotFound
 from smkit.naming import check_alias, check_name
-from smkit.versioning.manifest import (
-    MAX_RECORD_BYTES,
-    field,
-    number_field,
-    number_of,
-    record_key,
-    seal,
-    unseal,
-    user_name,
-    utc_now,
-)
-from smkit.versioning.records import put_record
+from smkit.versioning.manifest import number_field, number_of, record_key, seal, user_name, utc_now
+from smkit.versioning.records import get_record, put_record, signature
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -262,29 +252,18 @@ class AliasLog:
         return None
 
     def _at(self, name: str, alias: str, generation: int) -> AliasRecord | None:
-        key = self._key(name, alias, generation)
-        try:
-            data = self._store.get(key, max_bytes=MAX_RECORD_BYTES)
-        except ObjectNotFound:
-            return None
-        where = f"{self._store.uri}/{key}"
-        record = unseal(data, where)
-        try:
-            move = AliasRecord(
-                generation=number_field(record, "generation"),
-                version=_version_or_none(record, "version"),
-                saw=_version_or_none(record, "saw"),
-                at=field(record, "at", str),
-                by=field(record, "by", str),
-                why=field(record, "why", str),
-                nonce=field(record, "nonce", str),
-            )
-        except ValueError as error:
-            raise IntegrityError(f"{where} is not an alias record of smkit: {error}") from None
-        stated = (record.get("kind"), record.get("name"), record.get("alias"), move.generation)
-        if stated != (self._kind, name, alias, generation):
-            raise IntegrityError(f"{where} holds another record: it was moved or copied there")
-        return move
+        return get_record(
+            self._store,
+            self._key(name, alias, generation),
+            lambda members: AliasRecord(
+                generation=number_field(members, "generation"),
+                version=_version_or_none(members, "version"),
+                saw=_version_or_none(members, "saw"),
+                **signature(members),
+            ),
+            what="an alias record",
+            place={"kind": self._kind, "name": name, "alias": alias, "generation": generation},
+        )
 
     def _folder(self, name: str) -> str:
         return f"{self._kind}/{check_name(name, self._what)}/aliases"

@@ -12,19 +12,8 @@ import uuid
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from smkit.errors import IntegrityError, ObjectNotFound
-from smkit.versioning.manifest import (
-    MAX_RECORD_BYTES,
-    field,
-    number_field,
-    number_of,
-    record_key,
-    seal,
-    unseal,
-    user_name,
-    utc_now,
-)
-from smkit.versioning.records import put_record
+from smkit.versioning.manifest import number_field, number_of, record_key, seal, user_name, utc_now
+from smkit.versioning.records import get_record, put_record, signature
 
 if TYPE_CHECKING:
     from smkit.storage.base import ObjectStore
@@ -107,25 +96,13 @@ class PruneLog:
         return seal({"kind": self._kind, "name": name, **vars(record)}, f"the tombstone of {name}@{record.version}")
 
     def _read(self, key: str, name: str, version: int) -> PruneRecord | None:
-        try:
-            data = self._store.get(key, max_bytes=MAX_RECORD_BYTES)
-        except ObjectNotFound:
-            return None
-        where = f"{self._store.uri}/{key}"
-        record = unseal(data, where)
-        try:
-            found = PruneRecord(
-                version=number_field(record, "version"),
-                at=field(record, "at", str),
-                by=field(record, "by", str),
-                why=field(record, "why", str),
-                nonce=field(record, "nonce", str),
-            )
-        except ValueError as error:
-            raise IntegrityError(f"{where} is not a tombstone of smkit: {error}") from None
-        if (record.get("kind"), record.get("name"), found.version) != (self._kind, name, version):
-            raise IntegrityError(f"{where} holds another record: it was moved or copied there")
-        return found
+        return get_record(
+            self._store,
+            key,
+            lambda members: PruneRecord(version=number_field(members, "version"), **signature(members)),
+            what="a tombstone",
+            place={"kind": self._kind, "name": name, "version": version},
+        )
 
     def _tombstone_key(self, name: str, version: int) -> str:
         return record_key(f"{self._kind}/{name}/tombstones", version)
